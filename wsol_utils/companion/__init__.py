@@ -1,0 +1,1 @@
+"""How it is made to run: settings, store, weights, notebooks, pages and the command line."""

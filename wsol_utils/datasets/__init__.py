@@ -1,0 +1,1 @@
+"""What is looked at: scenes, photographs and data sets."""

@@ -1,0 +1,1 @@
+"""What the eye gets: plots, widgets and tables."""

@@ -1,0 +1,1 @@
+"""What we may say: boxes, metrics, statistics and claims."""

@@ -1,0 +1,1 @@
+"""What the papers do: one module per method, arrays and tensors only."""
