@@ -79,16 +79,13 @@ def _first_bins(length: int, step: int, bin_size: int, largest: int) -> np.ndarr
 def _one_scale(grey: np.ndarray, step: int, bin_size: int, largest: int) -> np.ndarray:
     smooth = cv2.GaussianBlur(grey, (0, 0), bin_size / SMOOTHING, borderType=cv2.BORDER_REPLICATE)
     pooled = _pool(_orientation_channels(smooth), bin_size)
-    rows = _first_bins(grey.shape[0], step, bin_size, largest)
-    columns = _first_bins(grey.shape[1], step, bin_size, largest)
+    rows, columns = (
+        _first_bins(length, step, bin_size, largest)[:, None] + bin_size * np.arange(N_BINS) for length in grey.shape
+    )
     window = np.exp(-(((np.arange(N_BINS) - 1.5) / 2) ** 2) / 2).astype(np.float32)
-    patches = np.empty((len(rows), len(columns), N_BINS, N_BINS, N_ORIENTATIONS), np.float32)
-    for i in range(N_BINS):
-        for j in range(N_BINS):
-            top, left = rows[0] + i * bin_size, columns[0] + j * bin_size
-            bins = pooled[top : top + len(rows) * step : step, left : left + len(columns) * step : step]
-            np.multiply(bins, window[i] * window[j], out=patches[:, :, i, j])
-    return _normalise(patches.reshape(len(rows) * len(columns), -1))
+    patches = pooled[rows[:, None, :, None], columns[None, :, None, :]]  # (rows, columns, 4, 4, 8)
+    patches *= np.outer(window, window)[:, :, None]
+    return _normalise(patches.reshape(-1, N_BINS**2 * N_ORIENTATIONS))
 
 
 def _orientation_channels(grey: np.ndarray) -> np.ndarray:
@@ -97,12 +94,12 @@ def _orientation_channels(grey: np.ndarray) -> np.ndarray:
     up = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=1, scale=-0.5, borderType=cv2.BORDER_REPLICATE)
     magnitude, angle = cv2.cartToPolar(across, up)
     position = angle.ravel() * np.float32(N_ORIENTATIONS / (2 * np.pi))
-    lower = position.astype(np.intp)
+    lower = position.astype(np.int64)
     upper_share = magnitude.ravel() * (position - lower)
-    channels = np.zeros((grey.size, N_ORIENTATIONS), np.float32)
-    pixel = np.arange(grey.size)
-    channels[pixel, lower % N_ORIENTATIONS] = magnitude.ravel() - upper_share
-    channels[pixel, (lower + 1) % N_ORIENTATIONS] = upper_share
+    channels = np.zeros(grey.size * N_ORIENTATIONS, np.float32)
+    first = np.arange(0, channels.size, N_ORIENTATIONS)
+    channels[first + lower % N_ORIENTATIONS] = magnitude.ravel() - upper_share
+    channels[first + (lower + 1) % N_ORIENTATIONS] = upper_share
     return channels.reshape(*grey.shape, N_ORIENTATIONS)
 
 
@@ -114,8 +111,8 @@ def _pool(channels: np.ndarray, bin_size: int) -> np.ndarray:
 
 
 def _normalise(descriptors: np.ndarray) -> np.ndarray:
-    norms = np.sqrt(np.einsum("nd,nd->n", descriptors, descriptors))[:, None]
-    descriptors = np.where(norms < CONTRAST_THRESHOLD, 0, descriptors / np.maximum(norms, CONTRAST_THRESHOLD))
+    norms = np.linalg.norm(descriptors, axis=1, keepdims=True)
+    descriptors = descriptors * np.where(norms < CONTRAST_THRESHOLD, 0, 1 / np.maximum(norms, CONTRAST_THRESHOLD))
     np.minimum(descriptors, CLIP, out=descriptors)
-    norms = np.sqrt(np.einsum("nd,nd->n", descriptors, descriptors))[:, None]
+    norms = np.linalg.norm(descriptors, axis=1, keepdims=True)
     return descriptors / np.where(norms > 0, norms, 1)
