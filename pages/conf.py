@@ -1,0 +1,11 @@
+project = "WSOL companion"
+copyright = "the WSOL companion developers, MIT licence"
+extensions = ["myst_nb", "sphinx_mathjax_offline"]
+html_theme = "sphinx_book_theme"
+html_title = "WSOL companion"
+html_theme_options = {"show_navbar_depth": 1, "home_page_in_toc": True}
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]

@@ -1,0 +1,3 @@
+from wsol_utils.companion.cli import main
+
+main()

@@ -1,0 +1,58 @@
+"""What every notebook does first and last: open its data at the profile's size, write down its claims."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import torch
+import torchvision
+
+from wsol_utils import __version__
+from wsol_utils.companion import notebooks, settings
+from wsol_utils.companion.settings import Profile
+from wsol_utils.companion.store import write_atomically
+from wsol_utils.datasets import DataSet, load
+from wsol_utils.display import plots
+from wsol_utils.evaluation import claims
+from wsol_utils.evaluation.claims import ClaimResult
+from wsol_utils.methods.networks import pick_device
+
+N_CLASSES = {"quick": 5, "laptop": 20}  # of tiny-imagenet; the paper profile takes them all
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook at work: its number and name, the profile's sizes, the data set, the seed, the device."""
+
+    name: str
+    profile: Profile
+    dataset: DataSet
+    seed: int
+    device: str
+
+    @property
+    def claims_path(self) -> Path:
+        return notebooks.run_folder(self.profile.name, self.dataset.name) / "claims" / f"{self.name}.json"
+
+    def finish(self, results: list[ClaimResult]) -> str:
+        """Write the claims measured in this notebook where the pages find them; return their table in Markdown."""
+        write_atomically(self.claims_path, lambda path: path.write_text(claims.to_json(results)))
+        return claims.claims_table(results)
+
+
+def begin(name: str, profile: str, dataset: str = "scenes", seed: int = 0) -> Chapter:
+    """Set the figure style and open the data set; prints profile, device and versions.
+
+    Raises:
+        ValueError: unknown profile or data set.
+        OSError: the data set is not there, with where it was looked for.
+    """
+    plots.use_house_style()
+    options = {"n_classes": N_CLASSES.get(profile)} if dataset == "tiny-imagenet" else {}
+    chapter = Chapter(name, settings.load_profile(profile), load(dataset, **options), seed, str(pick_device()))
+    print(f"profile {profile} · data set {dataset} · seed {seed} · device {chapter.device}")
+    print(
+        f"wsol_utils {__version__} · torch {torch.__version__.split('+')[0]} · "
+        f"torchvision {torchvision.__version__.split('+')[0]} · matplotlib {matplotlib.__version__}"
+    )
+    return chapter

@@ -1,0 +1,200 @@
+"""Run the numbered notebooks through papermill, with progress, resume and clean metadata."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from wsol_utils.companion import settings
+from wsol_utils.companion.store import write_atomically
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook: seconds it took, where it is, and the error that stopped it, if any."""
+
+    name: str
+    path: Path
+    seconds: float
+    error: str = ""
+    reused: bool = False
+
+
+def available() -> list[str]:
+    """Names of the notebooks of this checkout, in reading order."""
+    return sorted(path.stem for path in settings.notebooks_folder().glob("[0-9][0-9]_*.ipynb"))
+
+
+def select(requested: list[str]) -> list[str]:
+    """The notebooks asked for by number or name; all when none is named.
+
+    Raises:
+        ValueError: no notebook of that name.
+    """
+    names = available()
+    for wanted in requested:
+        if wanted not in names and wanted not in [name[:2] for name in names]:
+            raise ValueError(f"There is no notebook {wanted!r}: choose from {', '.join(names)}, or their numbers.")
+    return [name for name in names if not requested or name in requested or name[:2] in requested]
+
+
+def execute(name: str, output: Path, parameters: dict[str, object], on_cell: Callable[[int], None]) -> None:
+    """Execute one notebook with `parameters` and write it to `output`, without papermill's or widgets' metadata.
+
+    `on_cell` is called with the index of each cell as it starts.
+
+    Raises:
+        ValueError: a parameter that the notebook does not declare.
+        PapermillExecutionError: a cell failed; the notebook up to there stands at `output`.
+        OSError: `output` cannot be written.
+    """
+    source = settings.notebooks_folder() / f"{name}.ipynb"
+    declared = papermill.inspect_notebook(str(source))
+    for parameter in parameters:
+        if parameter not in declared:
+            raise ValueError(f"Notebook {name} has no parameter {parameter!r}: it takes {', '.join(declared)}.")
+    working = output.with_name(f".{output.name}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with _kernel_environment():
+            papermill.execute_notebook(
+                str(source),
+                str(working),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=180,
+                on_cell_start=lambda cell, cell_index: on_cell(cell_index),
+            )
+    except OSError as error:
+        raise OSError(f"{output.parent} cannot be written ({error.strerror or error}): choose another folder.") from error
+    finally:
+        if working.exists():
+            notebook = clean(nbformat.read(working, as_version=4))
+            write_atomically(output, lambda path: nbformat.write(notebook, path))
+            working.unlink()
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without what changes from run to run or machine to machine (metadata, widgets, progress)."""
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+        }
+    )
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata.get("tags", [])})
+        if cell.cell_type == "code":
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if WIDGET not in output.get("data", {}) and output.get("name") != "stderr"
+            ]
+    return notebook
+
+
+def reproduce(
+    names: list[str], profile: str, dataset: str, parameters: dict[str, object] | None = None
+) -> Iterator[Outcome]:
+    """Execute notebooks one after the other into the output folder, going on after failures.
+
+    What an earlier call has already made from the same notebook, package and parameters is not made again.
+    Yields an `Outcome` for each.
+    """
+    folder = run_folder(profile, dataset)
+    expected = _expected_seconds(profile)
+    cells = {name: _n_cells(name) for name in names}
+    seconds = {name: expected.get(name, [1.0] * cells[name]) for name in names}
+    with tqdm(total=sum(map(sum, seconds.values())), bar_format="{desc} |{bar}| {percentage:3.0f} % left {remaining}") as bar:
+        for name in names:
+            bar.set_description_str(name)
+            outcome = _reproduce_one(name, folder, profile, dataset, parameters or {}, seconds[name], bar)
+            yield outcome
+
+
+def run_folder(profile: str, dataset: str) -> Path:
+    """Where a run's notebooks and claims go."""
+    return settings.output_folder() / (profile if dataset == "scenes" else f"{profile}-{dataset}")
+
+
+def _reproduce_one(
+    name: str, folder: Path, profile: str, dataset: str, extra: dict[str, object], expected: list[float], bar: tqdm
+) -> Outcome:
+    output = folder / f"{name}.ipynb"
+    declared = papermill.inspect_notebook(str(settings.notebooks_folder() / f"{name}.ipynb"))
+    wanted = {"profile": profile, "dataset": dataset, **extra}
+    parameters = {key: value for key, value in wanted.items() if key in declared and repr(value) != declared[key]["default"]}
+    signature = _signature(name, wanted)
+    record = folder / f"{name}.json"
+    start_of_bar = bar.n
+    if output.exists() and record.exists():
+        made = json.loads(record.read_text())
+        if made["signature"] == signature:
+            bar.update(sum(expected))
+            return Outcome(name, output, made["seconds"], reused=True)
+    starts: list[float] = []
+
+    def on_cell(index: int) -> None:
+        starts.append(time.monotonic())
+        bar.set_description_str(f"{name}, cell {index + 1} of {len(expected)}", refresh=False)
+        bar.n = start_of_bar + sum(expected[:index])
+        bar.refresh()
+
+    began = time.monotonic()
+    record.unlink(missing_ok=True)
+    try:
+        execute(name, output, parameters, on_cell)
+    except PapermillExecutionError as error:
+        return Outcome(name, output, time.monotonic() - began, f"cell {error.exec_count}: {error.ename}: {error.evalue}")
+    except (OSError, RuntimeError) as error:
+        return Outcome(name, output, time.monotonic() - began, str(error))
+    finally:
+        bar.n = start_of_bar + sum(expected)
+        bar.refresh()
+    ended = time.monotonic()
+    cell_seconds = [round(b - a, 2) for a, b in zip(starts, [*starts[1:], ended], strict=True)]
+    made = {"signature": signature, "seconds": ended - began, "cell_seconds": cell_seconds}
+    write_atomically(record, lambda path: path.write_text(json.dumps(made)))
+    return Outcome(name, output, ended - began)
+
+
+@contextmanager
+def _kernel_environment() -> Iterator[None]:
+    backend = os.environ.pop("MPLBACKEND", None)
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    try:
+        yield
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
+def _signature(name: str, parameters: dict[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    package = sorted((settings.ROOT / "wsol_utils").rglob("*.py"))
+    for path in [settings.notebooks_folder() / f"{name}.ipynb", *package, *sorted(settings.weights_folder().glob("*"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _n_cells(name: str) -> int:
+    return len(nbformat.read(settings.notebooks_folder() / f"{name}.ipynb", as_version=4).cells)
+
+
+def _expected_seconds(profile: str) -> dict[str, list[float]]:
+    """Seconds of each cell as measured when the committed notebooks were made; they only feed the time left."""
+    path = settings.results_folder() / "cell_seconds.json"
+    measured = json.loads(path.read_text()) if path.exists() else {}
+    return {name: cells for name, cells in measured.get(profile, {}).items() if len(cells) == _n_cells(name)}

@@ -1,0 +1,101 @@
+"""The static pages: executed notebooks, a picture gallery, the table of claims; no execution, readable offline."""
+
+import base64
+import contextlib
+import io
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+from sphinx.cmd.build import main as sphinx_build
+
+from wsol_utils.companion import notebooks, settings
+from wsol_utils.evaluation import claims
+
+PICTURES = {"image/jpeg": "jpg", "image/png": "png"}
+
+
+def build(profile: str, dataset: str = "scenes") -> Path:
+    """Build the pages from the notebooks of a run (those it lacks are taken as committed); returns the page to open.
+
+    Raises:
+        RuntimeError: Sphinx failed, with its last words.
+        OSError: the output folder cannot be written.
+    """
+    run = notebooks.run_folder(profile, dataset)
+    source, target = settings.output_folder() / "pages-source", settings.output_folder() / "pages"
+    try:
+        shutil.rmtree(source, ignore_errors=True)
+        shutil.copytree(settings.ROOT / "pages", source)
+        for name in notebooks.available():
+            executed = run / f"{name}.ipynb"
+            shutil.copy(executed if executed.exists() else settings.notebooks_folder() / f"{name}.ipynb", source)
+    except OSError as error:
+        raise OSError(f"The pages cannot be written to {target.parent} ({error}): choose another folder.") from error
+    titles = {name: _title(source / f"{name}.ipynb") for name in notebooks.available()}
+    (source / "gallery").mkdir(exist_ok=True)
+    cards = [_card(name, title, extract_picture(source / f"{name}.ipynb", source / "gallery")) for name, title in titles.items()]
+    (source / "index.md").write_text(_fill(source / "index.md", gallery="\n".join(cards), toc="\n".join(titles)))
+    (source / "claims.md").write_text(_fill(source / "claims.md", claims=_all_claims(run, titles)))
+    (source / "figures.md").write_text(_fill(source / "figures.md", figures=_all_figures(source, titles)))
+    words = io.StringIO()
+    with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
+        status = sphinx_build(["-q", "-b", "html", str(source), str(target)])
+    if status:
+        raise RuntimeError(f"Sphinx could not build the pages: {words.getvalue().strip()[-500:]}")
+    return target / "index.html"
+
+
+def extract_picture(notebook: Path, folder: Path) -> Path | None:
+    """Write the picture of the cell tagged `gallery` into `folder`; returns its path, None where there is none."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if "gallery" in cell.metadata.get("tags", []):
+            for output in cell.get("outputs", []):
+                for kind, suffix in PICTURES.items():
+                    if kind in output.get("data", {}):
+                        path = folder / f"{notebook.stem}.{suffix}"
+                        path.write_bytes(base64.b64decode(output.data[kind]))
+                        return path
+    return None
+
+
+def _title(notebook: Path) -> str:
+    first = nbformat.read(notebook, as_version=4).cells[0].source
+    return first.splitlines()[0].lstrip("# ")
+
+
+def _card(name: str, title: str, picture: Path | None) -> str:
+    image = f"![{title}](gallery/{picture.name})\n\n" if picture else ""
+    return f"## [{title}]({name}.ipynb)\n\n{image}"
+
+
+def _fill(page: Path, **parts: str) -> str:
+    text = page.read_text()
+    for name, part in parts.items():
+        text = text.replace(f"<!-- {name} -->", part)
+    return text
+
+
+def _all_claims(run: Path, titles: dict[str, str]) -> str:
+    parts = []
+    for name, title in titles.items():
+        path = run / "claims" / f"{name}.json"
+        path = path if path.exists() else settings.results_folder() / "claims" / f"{name}.json"
+        if path.exists():
+            parts.append(f"## [{title}]({name}.ipynb)\n\n{claims.claims_table(claims.from_json(path.read_text()))}\n")
+    return "\n".join(parts)
+
+
+def _all_figures(source: Path, titles: dict[str, str]) -> str:
+    """Every mention of a figure of the papers' index (F1 ...) in a notebook, with the heading it stands under."""
+    rows = []
+    for name, title in titles.items():
+        heading = title
+        for cell in nbformat.read(source / f"{name}.ipynb", as_version=4).cells:
+            if cell.cell_type == "markdown":
+                for line in cell.source.splitlines():
+                    heading = line.lstrip("# ") if line.startswith("#") else heading
+                    rows += [(int(number), name, heading) for number in re.findall(r"\bF(\d+)\b", line)]
+    lines = [f"| F{number} | [{heading}]({name}.ipynb) |" for number, name, heading in sorted(set(rows))]
+    return "\n".join(["| figure | stands under |", "|---|---|", *lines])

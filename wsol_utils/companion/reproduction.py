@@ -1,0 +1,46 @@
+"""The whole run behind `make reproduce`: checks first, then the notebooks, the pages and the closing table."""
+
+import os
+import sys
+
+from wsol_utils import datasets
+from wsol_utils.companion import notebooks, pages, settings, weights
+from wsol_utils.companion.notebooks import Outcome
+from wsol_utils.display.tables import markdown_table
+from wsol_utils.evaluation import claims
+
+
+def run(requested: list[str], profile: str, dataset: str, model: str, build_pages: bool) -> int:
+    """Execute notebooks, build the pages, print the closing table; returns how many notebooks failed.
+
+    Raises:
+        ValueError: an unknown notebook, profile, data set or model, before anything is run.
+        OSError: the data set is not there, or the output folder cannot be written.
+    """
+    names = notebooks.select(requested)
+    settings.load_profile(profile)
+    datasets.load(dataset)
+    try:
+        weights.fetch_imagenet(model)
+    except OSError as error:
+        os.environ["WSOL_OFFLINE"] = "1"
+        print(f"{error} Scenes and the network trained on them stand in for photographs.", file=sys.stderr)
+    outcomes = list(notebooks.reproduce(names, profile, dataset, {"model": model}))
+    print(_closing_table(outcomes, profile, dataset))
+    for outcome in outcomes:
+        if outcome.error:
+            print(f"{outcome.name} failed in {outcome.error}. As far as it got: {outcome.path}", file=sys.stderr)
+    if build_pages:
+        print(f"Open {pages.build(profile, dataset)}")
+    return sum(bool(outcome.error) for outcome in outcomes)
+
+
+def _closing_table(outcomes: list[Outcome], profile: str, dataset: str) -> str:
+    rows = []
+    for outcome in outcomes:
+        path = notebooks.run_folder(profile, dataset) / "claims" / f"{outcome.name}.json"
+        results = claims.from_json(path.read_text()) if path.exists() and not outcome.error else []
+        reproduced = sum(result.verdict == "reproduced" for result in results)
+        state = "FAILED" if outcome.error else "already made" if outcome.reused else f"{outcome.seconds:.0f} s"
+        rows.append([outcome.name, state, f"{reproduced} of {len(results)}" if results else "-"])
+    return markdown_table(["notebook", "time", "claims reproduced"], rows)

@@ -1,0 +1,250 @@
+"""Find the networks: ImageNet's in torch's cache or by download, the scenes' among the weights that ship, others by training."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import requests
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from wsol_utils import __version__
+from wsol_utils.companion import settings
+from wsol_utils.companion.settings import Profile
+from wsol_utils.companion.store import Arrays, remember, write_atomically
+from wsol_utils.datasets import DataSet, load, photographs
+from wsol_utils.datasets.images import crop_image
+from wsol_utils.methods.convnet import ConvNet
+from wsol_utils.methods.jitter import jitter
+from wsol_utils.methods.networks import pick_device, predict
+from wsol_utils.methods.training import fit
+
+WIDTH, FC_WIDTH = 0.25, 0.125  # of the networks trained here, against the published conv64-256x4-full4096x2
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network with its class names, the side of the images it takes, and where its weights come from."""
+
+    network: nn.Module
+    class_names: tuple[str, ...]
+    image_size: int
+    source: str
+
+    def index(self, class_name: str) -> int:
+        """The index of a class by name.
+
+        Raises:
+            ValueError: no such class.
+        """
+        if class_name not in self.class_names:
+            some = ", ".join(self.class_names[:5])
+            raise ValueError(f"This network has no class {class_name!r}; its {len(self.class_names)} classes begin {some}.")
+        return self.class_names.index(class_name)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a shipped network is made."""
+
+    view: str
+    head: str
+    n_epochs: int
+    n_epoch_images: int
+    seed: int
+
+
+RECIPES = {
+    f"scenes-{head}": Recipe(view="single", head=head, n_epochs=40, n_epoch_images=4000, seed=seed)
+    for seed, head in enumerate(("fc", "gap", "gmp"))
+}
+
+
+def imagenet(name: str = "squeezenet1_0") -> Classifier:
+    """A torchvision classifier trained on ImageNet, from torch's cache or else by download.
+
+    Raises:
+        ValueError: torchvision has no such classifier.
+        OSError: the weights are neither cached nor to be had, or the cached file is damaged.
+    """
+    path = fetch_imagenet(name)
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    network = torchvision.models.get_model(name)
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise OSError(f"{path} holds no weights for {name}: remove the file and try again.") from error
+    size = 227 if name.startswith("squeezenet") else 224
+    return Classifier(network.eval(), tuple(weights.meta["categories"]), size, f"{name}, ImageNet, from {path.name}")
+
+
+def fetch_imagenet(name: str = "squeezenet1_0") -> Path:
+    """The file of a torchvision classifier's ImageNet weights in torch's cache, downloaded if need be.
+
+    Raises:
+        ValueError: torchvision has no such classifier.
+        OSError: it is not cached and cannot be downloaded.
+    """
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise ValueError(f"torchvision has no classifier {name!r}: try squeezenet1_0, alexnet, vgg16 or resnet50.")
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if path.exists():
+        return path
+    manual = f"Put {url} into {path.parent} by hand, or try again with a network."
+    if os.environ.get("WSOL_OFFLINE") or not _answers(url):
+        raise OSError(f"The ImageNet weights of {name} are not in torch's cache and cannot be downloaded. {manual}")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            downloader = pooch.HTTPDownloader(timeout=(4, 30), progressbar=True)
+            got = Path(pooch.retrieve(url, None, fname=path.name, path=folder, downloader=downloader))
+        except (OSError, requests.RequestException) as error:
+            raise OSError(f"The download of the ImageNet weights of {name} failed ({error}). {manual}") from error
+        prefix = path.stem.rsplit("-", 1)[1]
+        if not hashlib.sha256(got.read_bytes()).hexdigest().startswith(prefix):
+            raise OSError(f"The ImageNet weights of {name} arrived damaged. {manual}")
+        write_atomically(path, lambda temporary: shutil.copyfile(got, temporary))
+    return path
+
+
+def _answers(url: str, seconds: float = 8.0) -> bool:
+    """Whether the address answers soon; the name look-up itself can hang, so it waits in a thread."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(requests.RequestException):
+            answers.append(requests.head(url, timeout=4).ok)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return any(answers)
+
+
+@dataclass(frozen=True)
+class Showcase:
+    """What a notebook opens on: a classifier and square images it can look at, {name: uint8 (S, S, 3)}."""
+
+    classifier: Classifier
+    images: dict[str, np.ndarray]
+    on_photographs: bool
+
+
+def showcase(n_images: int, model: str = "squeezenet1_0") -> Showcase:
+    """Photographs with an ImageNet network; where its weights are not to be had, scenes with the scenes' network.
+
+    Prints one sentence that says which.
+    """
+    try:
+        classifier = imagenet(model)
+    except OSError as error:
+        print(f"{error} Until then scenes and the network trained on them stand in for photographs.")
+        classifier = shipped("scenes-gap")
+        scenes = load("scenes").split("test", n_images)
+        names = [classifier.class_names[label] for label in scenes.labels]
+        images = {f"{name} {i}": image for i, (name, image) in enumerate(zip(names, scenes.images, strict=True))}
+        return Showcase(classifier, images, on_photographs=False)
+    own = settings.ROOT / "data" / "photographs"
+    found = photographs.load(own if own.is_dir() else None)
+    print(f"Photographs, looked at by {model} trained on ImageNet.")
+    cropped = {name: crop_image(image, classifier.image_size) for name, image in list(found.items())[:n_images]}
+    return Showcase(classifier, cropped, on_photographs=True)
+
+
+def shipped(name: str) -> Classifier:
+    """A network whose weights ship with the project, by the name of its file in data/weights.
+
+    Raises:
+        ValueError: no such weights.
+        OSError: the file is damaged.
+    """
+    path = settings.weights_folder() / f"{name}.safetensors"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in settings.weights_folder().glob("*.safetensors")))
+        raise ValueError(f"No weights {name!r} ship with the project: choose from {known}.")
+    try:
+        provenance = json.loads(path.with_suffix(".json").read_text())
+        state = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train {name}`.") from error
+    network = ConvNet(
+        len(provenance["classes"]), provenance["image_size"], WIDTH, fc_width=FC_WIDTH, head=provenance["head"]
+    )
+    network.load_state_dict(state)
+    return Classifier(network.eval(), tuple(provenance["classes"]), provenance["image_size"], name)
+
+
+def trained(dataset: DataSet, head: str, profile: Profile, seed: int = 0) -> Classifier:
+    """The ConvNet of a data set with the given head: shipped for scenes, else trained once here and kept in the store."""
+    if dataset.name == "scenes" and f"scenes-{head}" in RECIPES:
+        return shipped(f"scenes-{head}")
+    arrays = remember(_train_arrays, dataset=dataset, head=head, n_epochs=profile.n_epochs_full, seed=seed)
+    network = ConvNet(len(dataset.class_names), dataset.default_size, WIDTH, fc_width=FC_WIDTH, head=head)
+    network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
+    return Classifier(network.eval(), dataset.class_names, dataset.default_size, f"trained on {dataset.name}")
+
+
+def _train_arrays(dataset: DataSet, head: str, n_epochs: int, seed: int) -> Arrays:
+    split = dataset.split("train")
+    network = train_network(lambda epoch: (split.images, split.labels), dataset, head, n_epochs, seed)
+    return {key: value.cpu().numpy() for key, value in network.state_dict().items()}
+
+
+def train_network(epochs, dataset: DataSet, head: str, n_epochs: int, seed: int, checkpoint: Path | None = None) -> ConvNet:
+    """Train a ConvNet on `epochs(epoch) -> (images, labels)` with the published jitter."""
+    device = pick_device()
+    network = ConvNet(len(dataset.class_names), dataset.default_size, WIDTH, fc_width=FC_WIDTH, head=head, seed=seed)
+    fit(network.to(device), epochs, n_epochs, seed=seed, augment=jitter, checkpoint=checkpoint)
+    return network.cpu()
+
+
+def make_shipped(name: str) -> Path:
+    """Train a network that ships, going on from its last checkpoint after a kill, and write it with its provenance.
+
+    Raises:
+        ValueError: no recipe of that name.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"There is no recipe {name!r}: choose from {', '.join(RECIPES)}.")
+    recipe = RECIPES[name]
+    dataset = load("scenes", view=recipe.view)
+
+    def draw(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        split = dataset.split("train", recipe.n_epoch_images, epoch=epoch)
+        return split.images, split.labels
+
+    checkpoint = settings.store_folder() / "checkpoints" / f"{name}.pt"
+    network = train_network(draw, dataset, recipe.head, recipe.n_epochs, recipe.seed, checkpoint)
+    state = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    network.load_state_dict(state)
+    val = dataset.split("val", 2000)
+    accuracy = float((predict(network, val.images).argmax(1) == val.labels).mean())
+    provenance = {
+        "command": f"python -m wsol_utils train {name}",
+        "data": f"scenes, view {recipe.view}: {recipe.n_epoch_images} fresh images an epoch",
+        "classes": dataset.class_names,
+        "image_size": dataset.default_size,
+        "head": recipe.head,
+        "epochs": recipe.n_epochs,
+        "seed": recipe.seed,
+        "validation_accuracy": round(accuracy, 4),
+        "validation_images": len(val),
+        "versions": {"wsol_utils": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "licence": "MIT, like the project; trained on drawn images only",
+    }
+    path = settings.weights_folder() / f"{name}.safetensors"
+    write_atomically(path, lambda temporary: save_file(state, temporary))
+    write_atomically(path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(provenance, indent=1)))
+    return path

@@ -1,0 +1,124 @@
+"""Figures in one style: images, maps, boxes, seeds and curves. Functions take and return axes; the notebook shows them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+COLOURS = {"truth": "#1a9850", "prediction": "#f46d43", "other": "#4575b4"}
+SEED_COLOURS = np.array([[220, 40, 40], [40, 60, 230], [40, 220, 230]], np.uint8)  # undefined, foreground, background
+
+
+def use_house_style() -> None:
+    """Set matplotlib's defaults for all figures of the companion."""
+    plt.style.use(Path(__file__).parent / "house.mplstyle")
+
+
+def grid(n_rows: int, n_columns: int, cell: float = 1.9, title: str = "") -> tuple[Figure, np.ndarray]:
+    """A figure of square cells without ticks; `cell` is their side in inches.
+
+    Returns the figure and its axes as an array (n_rows, n_columns).
+    """
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(cell * n_columns, cell * n_rows + 0.3 * bool(title)), squeeze=False
+    )
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.set_frame_on(False)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure, axes
+
+
+def show_image(ax: Axes, image: np.ndarray, title: str = "") -> Axes:
+    """Draw an RGB image (H, W, 3) or a grey one (H, W), as it is, without axes."""
+    ax.imshow(image, cmap="gray" if image.ndim == 2 else None)
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.set_frame_on(False)
+    return ax
+
+
+def show_map(
+    ax: Axes, score_map: np.ndarray, title: str = "", *, over: np.ndarray | None = None, signed: bool = False
+) -> Axes:
+    """Draw a score map (H, W) in viridis from 0 to its maximum, or, if `signed`, in a diverging map centred on zero.
+
+    `over` is an image to lay it on.
+    """
+    top = float(np.abs(score_map).max()) or 1.0
+    if over is not None:
+        ax.imshow(over)
+    ax.imshow(
+        score_map,
+        cmap="RdBu_r" if signed else "viridis",
+        vmin=-top if signed else 0.0,
+        vmax=top,
+        alpha=None if over is None else 0.55,
+    )
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.set_frame_on(False)
+    return ax
+
+
+def draw_box(ax: Axes, box: Sequence[float], kind: str = "prediction") -> Axes:
+    """Draw a box (x0, y0, x1, y1): "truth" green and solid, "prediction" orange and dashed, "other" blue and dotted."""
+    x0, y0, x1, y1 = box
+    style = {"truth": "-", "prediction": "--", "other": ":"}[kind]
+    ax.add_patch(
+        Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, lw=2, ls=style, ec=COLOURS[kind])
+    )
+    return ax
+
+
+def seed_image(seeds: np.ndarray) -> np.ndarray:
+    """The talk's seed picture of seeds (H, W): foreground (1) blue, background (2) cyan, undefined (0) red."""
+    return SEED_COLOURS[seeds]
+
+
+def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) with everything outside `mask` (H, W) faded to near white."""
+    faded = (230 + 0.1 * image).astype(np.uint8)
+    return np.where(mask[..., None], image, faded)
+
+
+def contact_sheet(images: Sequence[np.ndarray], n_columns: int, gap: int = 4) -> np.ndarray:
+    """Images of one size (H, W, 3) laid out in rows on white, as one image."""
+    height, width = images[0].shape[:2]
+    n_rows = -(-len(images) // n_columns)
+    sheet = np.full((n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        y, x = index // n_columns * (height + gap), index % n_columns * (width + gap)
+        sheet[y : y + height, x : x + width] = image
+    return sheet
+
+
+def colour_map(score_map: np.ndarray, image: np.ndarray | None = None, opacity: float = 0.55) -> np.ndarray:
+    """The score map (H, W) in viridis from 0 to its maximum as an RGB image, laid on `image` if one is given."""
+    scaled = np.clip(score_map / (score_map.max() or 1.0), 0, 1)
+    coloured = plt.get_cmap("viridis")(scaled)[..., :3] * 255
+    return (coloured if image is None else opacity * coloured + (1 - opacity) * image).astype(np.uint8)
+
+
+def bars(ax: Axes, values: Mapping[str, tuple[float, float, float]], unit: str = "%") -> Axes:
+    """Horizontal bars of named (mean, low, high) with their intervals and the numbers written beside."""
+    names = list(values)[::-1]
+    means, lows, highs = np.array([values[name] for name in names], float).T
+    ax.barh(names, means, xerr=[means - lows, highs - means], color=COLOURS["other"], alpha=0.75, error_kw={"lw": 1})
+    for row, (mean, high) in enumerate(zip(means, highs, strict=True)):
+        ax.text(high, row, f"  {mean:.1f} {unit}", va="center", fontsize=8)
+    ax.margins(x=0.15)
+    return ax
+
+
+def photograph(figure: Figure, quality: int = 85) -> Image:
+    """The figure as a JPEG for the notebook (sheets of photographs are several times smaller so), and close it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": quality})
+    plt.close(figure)
+    return Image(buffer.getvalue(), format="jpeg")
