@@ -129,3 +129,16 @@ def _check(image: np.ndarray, size: int) -> None:
         raise ValueError(f"An image is RGB uint8 of shape (H, W, 3), not {dtype} of shape {shape}: convert it first.")
     if size < 1:
         raise ValueError(f"An image cannot have a side of {size} pixels: give 1 or more.")
+
+
+def crop_image(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut the largest centred square out of an image and resize it to `size` pixels: the aspect ratio is kept.
+
+    >>> crop_image(np.zeros((300, 600, 3), np.uint8), 224).shape
+    (224, 224, 3)
+    """
+    _check(image, size)
+    height, width = image.shape[:2]
+    side = min(height, width)
+    y, x = (height - side) // 2, (width - side) // 2
+    return _resize(image[y : y + side, x : x + side], size, size)
