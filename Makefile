@@ -24,8 +24,8 @@ unit: .venv/installed
 
 QUICK := build/quick-test
 quick: .venv/installed              # once through papermill ...
-	rm -rf $(QUICK) && mkdir -p $(QUICK)
-	WSOL_OFFLINE=1 WSOL_OUTPUT=$(QUICK) WSOL_STORE=$(QUICK)/store-1 $(RUN) -m wsol_utils reproduce --profile quick --no-pages
+	rm -rf $(QUICK) && $(RUN) -m tests.notebooks.insert_checks $(QUICK)/notebooks
+	WSOL_OFFLINE=1 WSOL_NOTEBOOKS=$(QUICK)/notebooks WSOL_OUTPUT=$(QUICK) WSOL_STORE=$(QUICK)/store-1 $(RUN) -m wsol_utils reproduce --profile quick --no-pages
 
 nbval: quick                        # ... and once more from an empty store, comparing what is printed
 	WSOL_OFFLINE=1 WSOL_OUTPUT=$(QUICK)/second WSOL_STORE=$(QUICK)/store-2 WSOL_NBVAL=repeat \

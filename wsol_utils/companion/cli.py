@@ -40,7 +40,17 @@ def reproduce(
 
 
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="tiny-imagenet, voc2007, voc2012, or a torchvision classifier.")]) -> None:
+def execute() -> None:
+    """Execute the notebooks in the laptop profile and write them back into the checkout, with claims and pictures."""
+    from wsol_utils.companion import reproduction
+
+    raise typer.Exit(1 if reproduction.update_committed() else 0)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="tiny-imagenet, voc2007, voc2012, or a torchvision classifier.")],
+) -> None:
     """Download a data set, or the ImageNet weights of a classifier."""
     from wsol_utils.companion import weights
     from wsol_utils.datasets import downloads
@@ -101,4 +111,3 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ValueError) else 1)
-

@@ -13,6 +13,7 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
+from traitlets.config import Config
 
 from wsol_utils.companion import settings
 from wsol_utils.companion.store import write_atomically
@@ -75,10 +76,13 @@ def execute(name: str, output: Path, parameters: dict[str, object], on_cell: Cal
                 kernel_name="python3",
                 progress_bar=False,
                 start_timeout=180,
+                config=Config(KernelManager={"transport": "tcp" if os.name == "nt" else "ipc"}),
                 on_cell_start=lambda cell, cell_index: on_cell(cell_index),
             )
     except OSError as error:
-        raise OSError(f"{output.parent} cannot be written ({error.strerror or error}): choose another folder.") from error
+        raise OSError(
+            f"{output.parent} cannot be written ({error.strerror or error}): choose another folder."
+        ) from error
     finally:
         if working.exists():
             notebook = clean(nbformat.read(working, as_version=4))
@@ -115,9 +119,10 @@ def reproduce(
     """
     folder = run_folder(profile, dataset)
     expected = _expected_seconds(profile)
-    cells = {name: _n_cells(name) for name in names}
-    seconds = {name: expected.get(name, [1.0] * cells[name]) for name in names}
-    with tqdm(total=sum(map(sum, seconds.values())), bar_format="{desc} |{bar}| {percentage:3.0f} % left {remaining}") as bar:
+    seconds = {name: expected.get(name, [1.0] * len(_read(name).cells)) for name in names}
+    with tqdm(
+        total=sum(map(sum, seconds.values())), bar_format="{desc} |{bar}| {percentage:3.0f} % left {remaining}"
+    ) as bar:
         for name in names:
             bar.set_description_str(name)
             outcome = _reproduce_one(name, folder, profile, dataset, parameters or {}, seconds[name], bar)
@@ -135,7 +140,11 @@ def _reproduce_one(
     output = folder / f"{name}.ipynb"
     declared = papermill.inspect_notebook(str(settings.notebooks_folder() / f"{name}.ipynb"))
     wanted = {"profile": profile, "dataset": dataset, **extra}
-    parameters = {key: value for key, value in wanted.items() if key in declared and repr(value) != declared[key]["default"]}
+    parameters = {
+        key: value for key, value in wanted.items() if key in declared and repr(value) != declared[key]["default"]
+    }
+    if parameters:
+        expected = [*expected[:2], 0.0, *expected[2:]]  # papermill injects a cell after the parameters
     signature = _signature(name, wanted)
     record = folder / f"{name}.json"
     start_of_bar = bar.n
@@ -157,7 +166,9 @@ def _reproduce_one(
     try:
         execute(name, output, parameters, on_cell)
     except PapermillExecutionError as error:
-        return Outcome(name, output, time.monotonic() - began, f"cell {error.exec_count}: {error.ename}: {error.evalue}")
+        return Outcome(
+            name, output, time.monotonic() - began, f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+        )
     except (OSError, RuntimeError) as error:
         return Outcome(name, output, time.monotonic() - began, str(error))
     finally:
@@ -182,19 +193,21 @@ def _kernel_environment() -> Iterator[None]:
 
 
 def _signature(name: str, parameters: dict[str, object]) -> str:
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    package = sorted((settings.ROOT / "wsol_utils").rglob("*.py"))
-    for path in [settings.notebooks_folder() / f"{name}.ipynb", *package, *sorted(settings.weights_folder().glob("*"))]:
+    sources = [cell.source for cell in _read(name).cells]
+    digest = hashlib.sha256(json.dumps([parameters, sources], sort_keys=True).encode())
+    package = sorted(path for path in (settings.ROOT / "wsol_utils").rglob("*") if path.suffix in {".py", ".toml"})
+    for path in [*package, *sorted(settings.weights_folder().glob("*.safetensors"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _n_cells(name: str) -> int:
-    return len(nbformat.read(settings.notebooks_folder() / f"{name}.ipynb", as_version=4).cells)
+def _read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(settings.notebooks_folder() / f"{name}.ipynb", as_version=4)
 
 
 def _expected_seconds(profile: str) -> dict[str, list[float]]:
     """Seconds of each cell as measured when the committed notebooks were made; they only feed the time left."""
     path = settings.results_folder() / "cell_seconds.json"
     measured = json.loads(path.read_text()) if path.exists() else {}
-    return {name: cells for name, cells in measured.get(profile, {}).items() if len(cells) == _n_cells(name)}
+    known = {name: cells for name, cells in measured.get(profile, {}).items() if name in available()}
+    return {name: cells for name, cells in known.items() if len(cells) == len(_read(name).cells)}

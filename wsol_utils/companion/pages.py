@@ -34,8 +34,10 @@ def build(profile: str, dataset: str = "scenes") -> Path:
     except OSError as error:
         raise OSError(f"The pages cannot be written to {target.parent} ({error}): choose another folder.") from error
     titles = {name: _title(source / f"{name}.ipynb") for name in notebooks.available()}
-    (source / "gallery").mkdir(exist_ok=True)
-    cards = [_card(name, title, extract_picture(source / f"{name}.ipynb", source / "gallery")) for name, title in titles.items()]
+    cards = [
+        _card(name, title, extract_picture(source / f"{name}.ipynb", source / "gallery"))
+        for name, title in titles.items()
+    ]
     (source / "index.md").write_text(_fill(source / "index.md", gallery="\n".join(cards), toc="\n".join(titles)))
     (source / "claims.md").write_text(_fill(source / "claims.md", claims=_all_claims(run, titles)))
     (source / "figures.md").write_text(_fill(source / "figures.md", figures=_all_figures(source, titles)))
@@ -54,6 +56,7 @@ def extract_picture(notebook: Path, folder: Path) -> Path | None:
             for output in cell.get("outputs", []):
                 for kind, suffix in PICTURES.items():
                     if kind in output.get("data", {}):
+                        folder.mkdir(parents=True, exist_ok=True)
                         path = folder / f"{notebook.stem}.{suffix}"
                         path.write_bytes(base64.b64decode(output.data[kind]))
                         return path

@@ -1,6 +1,8 @@
 """The whole run behind `make reproduce`: checks first, then the notebooks, the pages and the closing table."""
 
+import json
 import os
+import shutil
 import sys
 
 from wsol_utils import datasets
@@ -33,6 +35,30 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     if build_pages:
         print(f"Open {pages.build(profile, dataset)}")
     return sum(bool(outcome.error) for outcome in outcomes)
+
+
+def update_committed() -> int:
+    """Execute all notebooks in the laptop profile; put them, their claims, pictures and times where git keeps them.
+
+    Returns how many failed; nothing is replaced then.
+    """
+    names = notebooks.available()
+    outcomes = list(notebooks.reproduce(names, "laptop", "scenes"))
+    print(_closing_table(outcomes, "laptop", "scenes"))
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        print(f"{outcome.name} failed in {outcome.error}", file=sys.stderr)
+    if failed:
+        return len(failed)
+    run, results = notebooks.run_folder("laptop", "scenes"), settings.results_folder()
+    seconds = {}
+    for name in names:
+        shutil.copy(run / f"{name}.ipynb", settings.notebooks_folder())
+        pages.extract_picture(run / f"{name}.ipynb", settings.ROOT / "pages" / "gallery")
+        seconds[name] = json.loads((run / f"{name}.json").read_text())["cell_seconds"]
+    shutil.copytree(run / "claims", results / "claims", dirs_exist_ok=True)
+    (results / "cell_seconds.json").write_text(json.dumps({"laptop": seconds}))
+    return 0
 
 
 def _closing_table(outcomes: list[Outcome], profile: str, dataset: str) -> str:

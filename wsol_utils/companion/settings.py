@@ -50,8 +50,8 @@ def _folder(variable: str, default: Path) -> Path:
 
 
 def notebooks_folder() -> Path:
-    """The numbered notebooks of this checkout."""
-    return ROOT / "notebooks"
+    """The numbered notebooks of this checkout; `WSOL_NOTEBOOKS` names another folder (tests do)."""
+    return _folder("WSOL_NOTEBOOKS", ROOT / "notebooks")
 
 
 def output_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Find the networks: ImageNet's in torch's cache or by download, the scenes' among the weights that ship, others by training."""
+"""Find the networks: ImageNet's in torch's cache or by download, the scenes' as shipped, others by training."""
 
 import contextlib
 import hashlib
@@ -51,7 +51,9 @@ class Classifier:
         """
         if class_name not in self.class_names:
             some = ", ".join(self.class_names[:5])
-            raise ValueError(f"This network has no class {class_name!r}; its {len(self.class_names)} classes begin {some}.")
+            raise ValueError(
+                f"This network has no class {class_name!r}; its {len(self.class_names)} classes begin {some}."
+            )
         return self.class_names.index(class_name)
 
 
@@ -158,8 +160,9 @@ def showcase(n_images: int, model: str = "squeezenet1_0") -> Showcase:
         return Showcase(classifier, images, on_photographs=False)
     own = settings.ROOT / "data" / "photographs"
     found = photographs.load(own if own.is_dir() else None)
+    names = sorted(found, key=lambda name: name in photographs.IN_PACKAGES)[:n_images]  # the reader's own come first
     print(f"Photographs, looked at by {model} trained on ImageNet.")
-    cropped = {name: crop_image(image, classifier.image_size) for name, image in list(found.items())[:n_images]}
+    cropped = {name: crop_image(found[name], classifier.image_size) for name in names}
     return Showcase(classifier, cropped, on_photographs=True)
 
 
@@ -187,7 +190,7 @@ def shipped(name: str) -> Classifier:
 
 
 def trained(dataset: DataSet, head: str, profile: Profile, seed: int = 0) -> Classifier:
-    """The ConvNet of a data set with the given head: shipped for scenes, else trained once here and kept in the store."""
+    """The ConvNet of a data set with the given head: as shipped for scenes, else trained once and kept in the store."""
     if dataset.name == "scenes" and f"scenes-{head}" in RECIPES:
         return shipped(f"scenes-{head}")
     arrays = remember(_train_arrays, dataset=dataset, head=head, n_epochs=profile.n_epochs_full, seed=seed)
@@ -202,7 +205,9 @@ def _train_arrays(dataset: DataSet, head: str, n_epochs: int, seed: int) -> Arra
     return {key: value.cpu().numpy() for key, value in network.state_dict().items()}
 
 
-def train_network(epochs, dataset: DataSet, head: str, n_epochs: int, seed: int, checkpoint: Path | None = None) -> ConvNet:
+def train_network(
+    epochs, dataset: DataSet, head: str, n_epochs: int, seed: int, checkpoint: Path | None = None
+) -> ConvNet:
     """Train a ConvNet on `epochs(epoch) -> (images, labels)` with the published jitter."""
     device = pick_device()
     network = ConvNet(len(dataset.class_names), dataset.default_size, WIDTH, fc_width=FC_WIDTH, head=head, seed=seed)
@@ -246,5 +251,7 @@ def make_shipped(name: str) -> Path:
     }
     path = settings.weights_folder() / f"{name}.safetensors"
     write_atomically(path, lambda temporary: save_file(state, temporary))
-    write_atomically(path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(provenance, indent=1)))
+    write_atomically(
+        path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(provenance, indent=1))
+    )
     return path

@@ -1,4 +1,4 @@
-"""Figures in one style: images, maps, boxes, seeds and curves. Functions take and return axes; the notebook shows them."""
+"""Figures in one style: images, maps, boxes, seeds, bars. Functions take and return axes; the notebook shows them."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -70,9 +70,7 @@ def draw_box(ax: Axes, box: Sequence[float], kind: str = "prediction") -> Axes:
     """Draw a box (x0, y0, x1, y1): "truth" green and solid, "prediction" orange and dashed, "other" blue and dotted."""
     x0, y0, x1, y1 = box
     style = {"truth": "-", "prediction": "--", "other": ":"}[kind]
-    ax.add_patch(
-        Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, lw=2, ls=style, ec=COLOURS[kind])
-    )
+    ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, lw=2, ls=style, ec=COLOURS[kind]))
     return ax
 
 

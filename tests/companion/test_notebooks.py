@@ -1,0 +1,88 @@
+import json
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.exceptions import PapermillExecutionError
+
+from wsol_utils.companion import notebooks
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSOL_NOTEBOOKS", str(tmp_path / "notebooks"))
+    monkeypatch.setenv("WSOL_OUTPUT", str(tmp_path / "output"))
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path
+
+
+def write(folder, name, *code):
+    parameters = new_code_cell('profile = "laptop"\ndataset = "scenes"', metadata={"tags": ["parameters"]})
+    cells = [new_markdown_cell(f"# {name}"), parameters, *map(new_code_cell, code)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / f"{name}.ipynb")
+
+
+def run(folder, profile="quick"):
+    return list(notebooks.reproduce(notebooks.available(), profile, "scenes"))
+
+
+def test_selection_by_number_or_name(folder):
+    write(folder, "01_first")
+    write(folder, "02_second")
+    assert notebooks.select([]) == ["01_first", "02_second"]
+    assert notebooks.select(["02"]) == notebooks.select(["02_second"]) == ["02_second"]
+    with pytest.raises(ValueError, match="no notebook '07': choose from 01_first, 02_second"):
+        notebooks.select(["07"])
+
+
+def test_unknown_parameters_raise(folder):
+    write(folder, "01_first")
+    with pytest.raises(ValueError, match="no parameter 'sed': it takes profile, dataset"):
+        notebooks.execute("01_first", folder / "out.ipynb", {"sed": 1}, print)
+
+
+def test_a_failure_is_named_the_rest_runs_and_a_second_call_goes_on(folder, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    log = folder / "log"
+    write(folder, "01_good", f"open({str(log)!r}, 'a').write('x'); print(profile)")
+    write(folder, "02_bad", "raise RuntimeError('no luck')", "print('never')")
+    write(folder, "03_plot", "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()")
+    good, bad, plot = run(folder)
+    assert not good.error
+    assert bad.error == "cell 3: RuntimeError: no luck"
+    assert not plot.error, "the rest still runs"
+    written = nbformat.read(plot.path, as_version=4)
+    assert any("image/png" in output.get("data", {}) for output in written.cells[-1].outputs), "MPLBACKEND is cleared"
+    assert nbformat.read(good.path, as_version=4).cells[-1].outputs[0].text == "quick\n"
+    write(folder, "02_bad", "print('mended')")
+    again = run(folder)
+    assert [outcome.reused for outcome in again] == [True, False, True]
+    assert not any(outcome.error for outcome in again)
+    assert log.read_text() == "x"
+    assert [outcome.reused for outcome in run(folder, "laptop")] == [False, False, False], "another profile runs anew"
+
+
+def test_a_killed_run_leaves_nothing_that_passes_for_a_result(folder):
+    write(folder, "01_first", "print(1)")
+    (outcome,) = run(folder)
+    outcome.path.with_suffix(".json").unlink()
+    (again,) = run(folder)
+    assert not again.reused
+
+
+def test_executed_notebooks_carry_no_metadata_of_the_run(folder):
+    write(folder, "01_first", "import sys, ipywidgets; print('note', file=sys.stderr); ipywidgets.IntSlider()")
+    (outcome,) = run(folder)
+    written = json.loads(outcome.path.read_text())
+    assert set(written["metadata"]) == {"kernelspec", "language_info"}
+    assert all(set(cell["metadata"]) <= {"tags"} for cell in written["cells"])
+    assert written["cells"][-1]["outputs"] == []
+
+
+def test_failing_cell_keeps_its_traceback(folder):
+    write(folder, "01_first", "1 / 0")
+    with pytest.raises(PapermillExecutionError):
+        notebooks.execute("01_first", folder / "out.ipynb", {}, lambda index: None)
+    assert "ZeroDivisionError" in (folder / "out.ipynb").read_text()
+    assert [path.name for path in folder.glob("*.ipynb")] == ["out.ipynb"]

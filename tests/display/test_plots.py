@@ -1,0 +1,72 @@
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from wsol_utils.display import plots, tables, widgets
+
+
+@pytest.fixture(autouse=True)
+def style():
+    plots.use_house_style()
+    yield
+    plt.close("all")
+
+
+def test_map_scale_is_fixed_and_signed_maps_are_centred():
+    rng = np.random.default_rng(0)
+    _, axes = plots.grid(1, 2)
+    score_map = rng.normal(size=(6, 8))
+    plots.show_map(axes[0, 0], np.abs(score_map))
+    plots.show_map(axes[0, 1], score_map, signed=True)
+    top = np.abs(score_map).max()
+    assert axes[0, 0].images[0].get_clim() == (0.0, top)
+    assert axes[0, 1].images[0].get_clim() == (-top, top)
+
+
+def test_truth_is_green_and_solid_prediction_orange_and_dashed():
+    _, axes = plots.grid(1, 1)
+    plots.draw_box(axes[0, 0], (1, 2, 5, 6), "truth")
+    plots.draw_box(axes[0, 0], (1, 2, 5, 6))
+    truth, prediction = axes[0, 0].patches
+    assert (truth.get_linestyle(), prediction.get_linestyle()) == ("-", "--")
+    assert truth.get_bbox().bounds == (0.5, 1.5, 4, 4), "the box's edges are pixel edges"
+
+
+def test_seed_colours_are_the_talks():
+    image = plots.seed_image(np.array([[0, 1, 2]]))
+    red, blue, cyan = image[0].astype(int)
+    assert red.argmax() == 0
+    assert blue.argmax() == 2
+    assert cyan[1] > 200
+    assert cyan[2] > 200
+    assert cyan[0] < 100
+
+
+def test_contact_sheet_places_images_in_rows():
+    images = [np.full((4, 6, 3), value, np.uint8) for value in (10, 20, 30)]
+    sheet = plots.contact_sheet(images, n_columns=2, gap=1)
+    assert sheet.shape == (9, 13, 3)
+    assert (sheet[0, 0, 0], sheet[0, 7, 0], sheet[5, 0, 0], sheet[4, 0, 0]) == (10, 20, 30, 255)
+
+
+def test_photograph_is_a_jpeg_and_closes_the_figure():
+    figure, axes = plots.grid(1, 1)
+    plots.show_image(axes[0, 0], np.zeros((4, 4, 3), np.uint8))
+    assert plots.photograph(figure).data[:2] == b"\xff\xd8"
+    assert not plt.get_fignums()
+
+
+def test_tables_escape_bars():
+    assert tables.markdown_table(["a"], [["x|y"]]).splitlines()[-1] == "| x\\|y |"
+
+
+def test_every_control_redraws():
+    def draw(level, kind):
+        return np.full((4, 4, 3), level + 100 * (kind == "b"), np.uint8)
+
+    view = widgets.explore(draw, level=ipywidgets.IntSlider(max=50), kind=ipywidgets.Dropdown(options=["a", "b"]))
+    for control, value in zip(view.children, (7, "b"), strict=False):
+        before = view.children[-1].value
+        control.value = value
+        assert view.children[-1].value != before
