@@ -31,6 +31,7 @@ from wsol_utils.methods.jitter import jitter
 from wsol_utils.methods.networks import pick_device, predict
 from wsol_utils.methods.training import fit
 
+SECONDS_TO_ANSWER = 8  # for a server, before we go on without it
 WIDTH, FC_WIDTH = 0.25, 0.125  # of the networks trained here, against the published conv64-256x4-full4096x2
 
 
@@ -121,7 +122,7 @@ def fetch_imagenet(name: str = "squeezenet1_0") -> Path:
     return path
 
 
-def _answers(url: str, seconds: float = 8.0) -> bool:
+def _answers(url: str) -> bool:
     """Whether the address answers soon; the name look-up itself can hang, so it waits in a thread."""
     answers: list[bool] = []
 
@@ -131,7 +132,7 @@ def _answers(url: str, seconds: float = 8.0) -> bool:
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(SECONDS_TO_ANSWER)
     return any(answers)
 
 

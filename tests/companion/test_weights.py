@@ -1,0 +1,128 @@
+"""Both roads to the ImageNet weights: torch's cache, and what stands in when they are not to be had."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from wsol_utils.companion import settings, weights
+from wsol_utils.datasets import load
+from wsol_utils.methods.networks import predict
+
+SHARED = Path(os.environ.get("TORCH_HOME", settings.ROOT.parent / "shared" / "weights"))
+FIXTURE = SHARED / "hub" / "checkpoints" / "squeezenet1_0-b66bff10.pth"
+
+
+@pytest.fixture
+def torch_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("WSOL_OFFLINE", "1")
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "hub" / "checkpoints"
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "alexnet"])
+def test_weights_in_torchs_cache_are_found(torch_home, name):
+    network = torchvision.models.get_model(name)
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    torch.save(network.state_dict(), torch_home / url.rsplit("/", 1)[1])
+    found = weights.imagenet(name)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(found.network.state_dict()[key], value)
+    assert len(found.class_names) == 1000
+    assert found.index("goose") == 99
+    with pytest.raises(ValueError, match="no class 'unicorn'; its 1000 classes begin tench"):
+        found.index("unicorn")
+
+
+def test_neither_cached_nor_to_be_had(torch_home):
+    with pytest.raises(OSError, match="not in torch's cache and cannot be downloaded. Put https://.* by hand"):
+        weights.imagenet()
+
+
+def test_an_address_that_does_not_answer_is_given_up_soon(torch_home, monkeypatch):
+    monkeypatch.delenv("WSOL_OFFLINE")
+    monkeypatch.setattr(weights.requests, "head", lambda url, timeout: time.sleep(60))
+    monkeypatch.setattr(weights, "SECONDS_TO_ANSWER", 0.2)
+    began = time.monotonic()
+    with pytest.raises(OSError, match="cannot be downloaded"):
+        weights.imagenet()
+    assert time.monotonic() - began < 5
+
+
+def test_a_damaged_file_is_named_and_never_unpickled(torch_home):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(torch_home / "evil"),))
+
+    torch.save({"x": Evil()}, torch_home / "squeezenet1_0-b66bff10.pth")
+    with pytest.raises(OSError, match="holds no weights for squeezenet1_0: remove the file"):
+        weights.imagenet()
+    assert not (torch_home / "evil").exists()
+
+
+def test_unknown_model_is_named():
+    with pytest.raises(ValueError, match="torchvision has no classifier 'resnet51'"):
+        weights.imagenet("resnet51")
+
+
+def test_without_imagenet_scenes_stand_in_and_it_is_said(torch_home, capsys):
+    show = weights.showcase(3)
+    assert not show.on_photographs
+    assert "scenes and the network trained on them stand in" in capsys.readouterr().out
+    assert len(show.images) == 3
+    logits = predict(show.classifier.network, np.stack(list(show.images.values())))
+    assert logits.shape == (3, len(show.classifier.class_names))
+
+
+@pytest.mark.skipif(not FIXTURE.exists(), reason="no SqueezeNet checkpoint in torch's cache")
+def test_photographs_are_recognised(monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(SHARED))
+    show = weights.showcase(2)
+    assert show.on_photographs
+    logits = predict(show.classifier.network, np.stack([show.images["chelsea"], show.images["coffee"]]))
+    top = [show.classifier.class_names[index] for index in logits.argmax(1)]
+    assert top == ["Egyptian cat", "espresso"]
+
+
+@pytest.mark.parametrize("name", sorted(weights.RECIPES))
+def test_shipped_networks_do_what_their_provenance_says(name):
+    classifier = weights.shipped(name)
+    val = load("scenes").split("val", 200)
+    accuracy = (predict(classifier.network, val.images).argmax(1) == val.labels).mean()
+    assert accuracy > 0.85
+
+
+def test_shipped_weights_stay_below_ten_megabytes():
+    assert sum(path.stat().st_size for path in settings.weights_folder().glob("*")) < 10e6
+
+
+def test_unknown_shipped_weights_and_recipes():
+    with pytest.raises(ValueError, match="No weights 'scenes-xl' ship"):
+        weights.shipped("scenes-xl")
+    with pytest.raises(ValueError, match="no recipe 'scenes-xl'"):
+        weights.make_shipped("scenes-xl")
+
+
+def test_damaged_shipped_weights_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "weights_folder", lambda: tmp_path)
+    (tmp_path / "scenes-gap.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "scenes-gap.json").write_text("{}")
+    with pytest.raises(OSError, match="damaged: restore it with git"):
+        weights.shipped("scenes-gap")
+
+
+def test_networks_of_other_data_are_trained_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSOL_STORE", str(tmp_path))
+    dataset = load("scenes", view="hues")
+    profile = settings.load_profile("quick")
+    monkeypatch.setattr(weights, "RECIPES", {})
+    first = weights.trained(dataset, "gap", profile)
+    monkeypatch.setattr(weights, "train_network", lambda *arguments: pytest.fail("trained twice"))
+    again = weights.trained(dataset, "gap", profile)
+    for key, value in first.network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[key], value)
