@@ -1,4 +1,4 @@
-"""What every data set hands out: a `DataSet` that cuts `Split`s of images with labels and, where known, boxes and masks."""
+"""What every data set hands out: a `DataSet` that cuts `Split`s of images, labels and, where known, boxes and masks."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ class Split:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name != "name" and value is not None and len(value) != len(self.images):
-                raise ValueError(
-                    f"Split field {field.name} has {len(value)} entries for {len(self.images)} images; give one an image."
-                )
+                found = f"{len(value)} entries for {len(self.images)} images"
+                raise ValueError(f"Split field {field.name} has {found}; give one an image.")
 
     def __len__(self) -> int:
         return len(self.images)
