@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from skimage.feature import fisher_vector as skimage_fisher_vector
 from sklearn.mixture import GaussianMixture
 
-from wsol_utils.methods import fisher
-from wsol_utils.methods.fisher import Vocabulary, bag_of_words, fisher_vector, l2, ssr
+from wsol_utils.methods import fisher, histograms
+from wsol_utils.methods.fisher import Vocabulary, fisher_vector, l2, ssr
+from wsol_utils.methods.histograms import bag_of_words
 
 
 def random_vocabulary(rng: np.random.Generator, n_components=4, n_dimensions=3, spread=1.0) -> Vocabulary:
@@ -130,7 +131,7 @@ def test_wrong_descriptors_are_refused():
     with pytest.raises(ValueError, match="at least 8"):
         fisher.fit_vocabulary(np.zeros((5, 4)), 8, 2, seed=0)
     with pytest.raises(ValueError, match="at least 6"):
-        fisher.fit_codebook(np.zeros((5, 4)), 6, seed=0)
+        histograms.fit_codebook(np.zeros((5, 4)), 6, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_fits_are_deterministic_and_valid(photos, vocabulary):
     assert vocabulary.weights.sum() == pytest.approx(1, abs=1e-5)
     assert (vocabulary.variances > 0).all()
     data = np.random.default_rng(0).normal(0, 1, (300, 4))
-    np.testing.assert_array_equal(fisher.fit_codebook(data, 5, seed=1), fisher.fit_codebook(data, 5, seed=1))
+    np.testing.assert_array_equal(histograms.fit_codebook(data, 5, seed=1), histograms.fit_codebook(data, 5, seed=1))
 
 
 def test_encode_images_equals_one_by_one(photos, vocabulary):
@@ -159,24 +160,11 @@ def test_encode_images_equals_one_by_one(photos, vocabulary):
     expected = [fisher_vector(fisher.dense_sift(photo)[0], vocabulary) for photo in photos]
     np.testing.assert_allclose(encoded, expected, atol=1e-6)
     assert fisher.encode_images([], vocabulary, progress=False).shape == (0, vocabulary.size)
-    codebook = fisher.fit_codebook(fisher.sample_descriptors(photos, 100, seed=0, progress=False), 9, seed=0)
+    codebook = histograms.fit_codebook(fisher.sample_descriptors(photos, 100, seed=0, progress=False), 9, seed=0)
     np.testing.assert_allclose(fisher.encode_images(photos, codebook, progress=False).sum(axis=1), 1, atol=1e-6)
-
-
-def test_words_are_the_nearest():
-    rng = np.random.default_rng(6)
-    descriptors, codebook = rng.normal(0, 1, (60, 4)), rng.normal(0, 1, (7, 4))
-    nearest = np.linalg.norm(descriptors[:, None] - codebook, axis=2).argmin(axis=1)
-    np.testing.assert_allclose(bag_of_words(descriptors, codebook), np.bincount(nearest, minlength=7) / 60)
-
-
-def test_colour_histogram_counts_cells():
-    image = np.zeros((2, 2, 3), np.uint8)
-    image[0, 0] = (255, 64, 128)
-    histogram = fisher.colour_histogram(image)
-    assert histogram.shape == (64,)
-    assert histogram[0] == 0.75
-    assert histogram[3 * 16 + 1 * 4 + 2] == 0.25
+    both = fisher.encode_images(photos, [vocabulary, codebook], progress=False)
+    np.testing.assert_array_equal(both[0], encoded)
+    assert both[1].shape == (len(photos), 9)
 
 
 def test_fit_linear_takes_c_from_validation_and_never_trains_on_it():

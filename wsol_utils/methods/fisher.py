@@ -1,4 +1,4 @@
-"""Fisher vectors over dense SIFT, with the bag of visual words and the colour histogram they are compared with."""
+"""Fisher vectors over dense SIFT, linear classifiers on them, and the map of where their score comes from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from warnings import catch_warnings, simplefilter
 import cv2
 import joblib
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -15,6 +14,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from wsol_utils.methods.histograms import bag_of_words, need_at_least
 from wsol_utils.methods.sift import BIN_SIZES, STEP, dense_sift
 
 EM_ITERATIONS = 50
@@ -54,7 +54,7 @@ class Vocabulary:
         return (descriptors.astype(dtype) - self.pca_mean.astype(dtype)) @ self.pca_matrix.astype(dtype)
 
     def posteriors(self, projected: np.ndarray) -> np.ndarray:
-        """Soft assignments gamma (n, K) of projected descriptors (papers.md section 2.1), each row summing to one."""
+        """Soft assignments gamma (n, K) of projected descriptors to the Gaussians, each row summing to one."""
         precisions = (1 / self.variances).astype(projected.dtype)
         constant = np.log(self.weights) - 0.5 * (np.log(self.variances) + self.means**2 / self.variances).sum(axis=1)
         linear = (self.means / self.variances).astype(projected.dtype)
@@ -76,7 +76,7 @@ def fit_vocabulary(descriptors: np.ndarray, n_components: int, n_dimensions: int
     Raises:
         ValueError: fewer descriptors than components or dimensions.
     """
-    _need_at_least(descriptors, max(n_components, n_dimensions))
+    need_at_least(descriptors, max(n_components, n_dimensions))
     pca = PCA(n_dimensions, svd_solver="covariance_eigh").fit(descriptors)
     mixture = GaussianMixture(
         n_components, covariance_type="diag", max_iter=EM_ITERATIONS, reg_covar=VARIANCE_FLOOR, random_state=seed
@@ -87,26 +87,11 @@ def fit_vocabulary(descriptors: np.ndarray, n_components: int, n_dimensions: int
     return Vocabulary(pca.mean_, pca.components_.T, mixture.weights_, mixture.means_, mixture.covariances_)
 
 
-def fit_codebook(descriptors: np.ndarray, n_words: int, seed: int) -> np.ndarray:
-    """Cluster descriptors (n, D) into visual words (n_words, D) by mini-batch k-means.
-
-    Raises:
-        ValueError: fewer descriptors than words.
-    """
-    _need_at_least(descriptors, n_words)
-    return MiniBatchKMeans(n_words, batch_size=4096, n_init=3, random_state=seed).fit(descriptors).cluster_centers_
-
-
-def _need_at_least(descriptors: np.ndarray, n_needed: int) -> None:
-    if len(descriptors) < n_needed:
-        raise ValueError(f"{len(descriptors)} descriptors are too few: pass at least {n_needed}.")
-
-
 def fisher_vector(descriptors: np.ndarray, vocabulary: Vocabulary, improved: bool = True) -> np.ndarray:
-    """Mean gradient of the log-likelihood, scaled by the diagonal Fisher information (papers.md section 2.1).
+    """Mean gradient of the log-likelihood, scaled by the diagonal Fisher information.
 
-    The K mean parts come first, then the K deviation parts; the weight part is dropped. Improved (Perronnin et al.
-    2010) means `l2(ssr(...))` of the whole. An empty set gives zeros.
+    As in Sánchez et al. 2013; the K mean parts come first, then the K deviation parts, the weight part is dropped.
+    Improved (Perronnin et al. 2010) means `l2(ssr(...))` of the whole. An empty set gives zeros.
 
     Args:
         descriptors: (n, D_in), float64 for a float64 result.
@@ -160,60 +145,45 @@ def l2(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(norms > 0, norms, 1)
 
 
-def bag_of_words(descriptors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """Share of descriptors (n, D) nearest to each word of a codebook (n_words, D); an empty set gives zeros.
-
-    Example:
-        >>> bag_of_words(np.array([[0.1], [0.9], [1.2]]), np.array([[0.0], [1.0]])).round(2).tolist()
-        [0.33, 0.67]
-    """
-    distances = (codebook**2).sum(axis=1) - 2 * (descriptors @ codebook.T)
-    counts = np.bincount(distances.argmin(axis=1), minlength=len(codebook))
-    return (counts / max(len(descriptors), 1)).astype(np.result_type(descriptors, np.float32))
-
-
-def colour_histogram(image: np.ndarray, n_bins: int = 4) -> np.ndarray:
-    """Share of pixels of an image uint8 (H, W, 3) in each of n_bins^3 cells of the RGB cube.
-
-    Example:
-        >>> colour_histogram(np.zeros((8, 8, 3), np.uint8), n_bins=2).tolist()
-        [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    """
-    red, green, blue = np.moveaxis(image.reshape(-1, 3).astype(np.intp) * n_bins // 256, -1, 0)
-    counts = np.bincount((red * n_bins + green) * n_bins + blue, minlength=n_bins**3)
-    return (counts / len(red)).astype(np.float32)
-
-
 def encode_images(
     images: Sequence[np.ndarray],
-    vocabulary: Vocabulary | np.ndarray,
+    vocabulary: Vocabulary | np.ndarray | Sequence[Vocabulary | np.ndarray],
     *,
     improved: bool = True,
     step: int = STEP,
     bin_sizes: tuple[int, ...] = BIN_SIZES,
     progress: bool = True,
-) -> np.ndarray:
+) -> np.ndarray | list[np.ndarray]:
     """Encode many images on all cores: Fisher vectors for a `Vocabulary`, word histograms for a codebook array.
 
     Args:
         images: N images uint8 (H, W, 3), of any sizes.
-        vocabulary: from `fit_vocabulary` or `fit_codebook`.
+        vocabulary: from `fit_vocabulary` or `fit_codebook`; for a list of them SIFT is computed once.
         improved: SSR and L2 of Fisher vectors; without effect on histograms.
         step, bin_sizes: as for `dense_sift`.
         progress: show a bar on stderr.
 
     Returns:
-        float32 (N, 2KD) or (N, n_words)
+        float32 (N, 2KD) or (N, n_words); for a list of vocabularies a list of such arrays.
     """
+    several = isinstance(vocabulary, list | tuple)
+    vocabularies = vocabulary if several else [vocabulary]
 
-    def encode(image: np.ndarray) -> np.ndarray:
+    def encode(image: np.ndarray) -> list[np.ndarray]:
         descriptors, _ = dense_sift(image, step, bin_sizes)
-        if isinstance(vocabulary, Vocabulary):
-            return fisher_vector(descriptors, vocabulary, improved)
-        return bag_of_words(descriptors, vocabulary)
+        return [
+            fisher_vector(descriptors, one, improved) if isinstance(one, Vocabulary) else bag_of_words(descriptors, one)
+            for one in vocabularies
+        ]
 
-    size = vocabulary.size if isinstance(vocabulary, Vocabulary) else len(vocabulary)
-    return np.array(_on_all_cores(encode, images, progress), np.float32).reshape(len(images), size)
+    encoded = _on_all_cores(encode, images, progress)
+    arrays = [
+        np.array([vectors[i] for vectors in encoded], np.float32).reshape(
+            len(images), one.size if isinstance(one, Vocabulary) else len(one)
+        )
+        for i, one in enumerate(vocabularies)
+    ]
+    return arrays if several else arrays[0]
 
 
 def sample_descriptors(
@@ -263,7 +233,7 @@ def fit_linear(
     train_y: np.ndarray,
     val_x: np.ndarray,
     val_y: np.ndarray,
-    Cs: Sequence[float] = (0.01, 0.1, 1, 10, 100, 1000),
+    Cs: Sequence[float] = (0.01, 0.1, 1, 10),
 ) -> LinearSVC:
     """Fit one-vs-rest linear SVMs on train for each C and return the ones with the best validation accuracy.
 
@@ -273,7 +243,7 @@ def fit_linear(
     for C in sorted(Cs):
         with catch_warnings():
             simplefilter("ignore", ConvergenceWarning)
-            candidate = LinearSVC(C=C, random_state=0).fit(train_x, train_y)
+            candidate = LinearSVC(C=C, dual=True, tol=1e-3, random_state=0).fit(train_x, train_y)
         accuracy = candidate.score(val_x, val_y)
         if accuracy > best_accuracy:
             best, best_accuracy = candidate, accuracy
