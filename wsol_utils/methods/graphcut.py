@@ -1,0 +1,143 @@
+"""From a score map to an object mask: seeds at quantiles, colour models, one minimum cut."""
+
+import warnings
+from functools import cache
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import ThreadpoolController
+
+UNDEFINED, FOREGROUND, BACKGROUND = 0, 1, 2
+UNITS = 100  # integer capacities: hundredths of a nat
+MAX_FIT_PIXELS = 500
+OUTLIERS = 1e-3  # share of each colour model spread evenly over all colours
+# The half of the eight neighbours that counts every pair once: row step, column step.
+STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+
+def seeds_from_map(
+    score_map: np.ndarray, foreground_quantile: float = 0.95, background_quantile: float = 0.30
+) -> np.ndarray:
+    """Mark the pixels above one quantile of this map foreground (1), below another background (2), the rest 0.
+
+    Deep Inside ConvNets, section 3.2. `score_map` is (H, W), the seeds uint8 (H, W). A map without differences has no
+    seeds. Raises ValueError for a map that is not finite or not 2-D, and for quantiles out of order.
+
+    >>> seeds_from_map(np.arange(20.0).reshape(2, 10)).tolist()
+    [[2, 2, 2, 2, 2, 2, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]
+    """
+    if score_map.ndim != 2:
+        raise ValueError(f"A score map has shape (H, W), not {score_map.shape}; seed one map at a time.")
+    if not np.isfinite(score_map).all():
+        raise ValueError("The score map holds values that are not finite, so it has no quantiles; check the network.")
+    if not 0 <= background_quantile <= foreground_quantile <= 1:
+        raise ValueError(f"Quantiles must satisfy 0 <= {background_quantile} <= {foreground_quantile} <= 1.")
+    low, high = np.quantile(score_map, [background_quantile, foreground_quantile])
+    return np.where(score_map > high, FOREGROUND, np.where(score_map < low, BACKGROUND, UNDEFINED)).astype(np.uint8)
+
+
+def graphcut_mask(
+    image: np.ndarray, seeds: np.ndarray, n_components: int = 5, smoothness: float = 50.0, seed: int = 0
+) -> np.ndarray:
+    """Segment a uint8 image (H, W, 3) from its seeds by the colours they have, bool (H, W).
+
+    Boykov and Jolly 2001 with the colour mixtures of GrabCut (Rother et al. 2004, equations 2 to 11), one cut: the mask
+    minimises sum_p -log p(colour_p | label_p) + sum over 8-neighbours of different label of smoothness / distance *
+    exp(-beta |difference of colour|^2), with 1 / beta twice the mean squared difference. Seeds are kept. Mixtures of at
+    most `n_components` Gaussians are fitted to at most 500 seeds of each kind drawn by `seed`.
+
+    Raises ValueError if one kind of seed is missing or the shapes disagree.
+    """
+    if image.dtype != np.uint8 or image.shape != (*seeds.shape, 3):
+        raise ValueError(f"The image must be uint8 (H, W, 3) with seeds (H, W), not {image.shape} and {seeds.shape}.")
+    for label, name in ((FOREGROUND, "foreground"), (BACKGROUND, "background")):
+        if not (seeds == label).any():
+            raise ValueError(f"There are no {name} seeds; a map that is constant above or below gives none.")
+    unary = colour_log_odds(image, seeds, n_components, seed)
+    return minimum_cut(unary, contrast_weights(image, smoothness), seeds)
+
+
+def colour_log_odds(image: np.ndarray, seeds: np.ndarray, n_components: int = 5, seed: int = 0) -> np.ndarray:
+    """Return log p(colour | foreground) - log p(colour | background) of every pixel, float64 (H, W)."""
+    colours = image.reshape(-1, 3).astype(np.float64)
+    scores = [_log_likelihood(colours, colours[seeds.ravel() == kind], n_components, seed) for kind in (1, 2)]
+    return (scores[0] - scores[1]).reshape(seeds.shape)
+
+
+def contrast_weights(image: np.ndarray, smoothness: float) -> list[np.ndarray]:
+    """Return the cost of different labels for the neighbours right, below, below right and below left of each pixel.
+
+    >>> [weights.shape for weights in contrast_weights(np.zeros((4, 5, 3), np.uint8), 50)]
+    [(4, 4), (3, 5), (3, 4), (3, 4)]
+    """
+    colours = image.astype(np.float64)
+    squares = [((first - second) ** 2).sum(-1) for first, second in (_neighbours(colours, step) for step in STEPS)]
+    mean = np.concatenate([square.ravel() for square in squares]).mean()
+    beta = 1 / (2 * mean) if mean > 0 else 0.0
+    return [smoothness / np.hypot(*step) * np.exp(-beta * square) for step, square in zip(STEPS, squares, strict=True)]
+
+
+def minimum_cut(log_odds: np.ndarray, weights: list[np.ndarray], seeds: np.ndarray) -> np.ndarray:
+    """Return the bool mask of least energy: -log_odds inside it, the weights across its border; seeds are kept.
+
+    All seeds of a kind are one node, the terminal of their kind, which leaves a smaller graph for the maximum flow.
+    """
+    free = seeds == UNDEFINED
+    n_nodes = int(free.sum()) + 2
+    nodes = np.where(seeds == FOREGROUND, 0, 1)  # 0 source, 1 sink
+    nodes[free] = np.arange(2, n_nodes)
+    pairs = [_neighbours(nodes, step) for step in STEPS]
+    first = np.concatenate([pair[0].ravel() for pair in pairs])
+    second = np.concatenate([pair[1].ravel() for pair in pairs])
+    capacity = np.rint(np.concatenate([weight.ravel() for weight in weights]) * UNITS).astype(np.int32)
+    odds = np.rint(log_odds[free] * UNITS).astype(np.int32)
+    others = np.arange(2, n_nodes)
+    zeros = np.zeros_like(others)
+    start = np.concatenate([first, second, zeros, others])
+    end = np.concatenate([second, first, others, zeros + 1])
+    amount = np.concatenate([capacity, capacity, np.maximum(odds, 0), np.maximum(-odds, 0)])
+    useful = (amount > 0) & (start != end) & (start != 1) & (end != 0) & ~((start == 0) & (end == 1))
+    graph = csr_array((amount[useful], (start[useful], end[useful])), shape=(n_nodes, n_nodes), dtype=np.int32)
+    residual = graph - maximum_flow(graph, 0, 1).flow
+    residual.data[residual.data < 0] = 0
+    residual.eliminate_zeros()
+    inside = np.zeros(n_nodes, bool)
+    inside[breadth_first_order(residual, 0, return_predecessors=False)] = True
+    return inside[nodes]
+
+
+def _neighbours(array: np.ndarray, step: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Two views of an (H, W, ...) array, shifted so that each pixel meets its neighbour one step on."""
+    rows, columns = step
+    height, width = array.shape[:2]
+    if columns < 0:
+        return array[: height - rows, 1:], array[rows:, : width - 1]
+    return array[: height - rows, : width - columns], array[rows:, columns:]
+
+
+def _log_likelihood(colours: np.ndarray, seeds: np.ndarray, n_components: int, seed: int) -> np.ndarray:
+    """Fit a mixture to the colours of seeds, at least ten a component, and score all colours; none is impossible."""
+    if len(seeds) > MAX_FIT_PIXELS:
+        seeds = np.random.default_rng(seed).choice(seeds, MAX_FIT_PIXELS, replace=False)
+    n_components = max(1, min(n_components, len(seeds) // 10, len(np.unique(seeds, axis=0))))
+    mixture = GaussianMixture(
+        n_components, init_params="k-means++", random_state=seed, reg_covar=1.0, max_iter=10, tol=1e-2
+    )
+    with warnings.catch_warnings(), _thread_pools().limit(limits=1):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(np.repeat(seeds, 2, axis=0) if len(seeds) == 1 else seeds)
+    terms = []
+    for weight, mean, factor in zip(mixture.weights_, mixture.means_, mixture.precisions_cholesky_, strict=True):
+        whitened = np.einsum("nd,de->en", colours - mean, factor)
+        terms.append(np.log(weight * np.diag(factor).prod()) - 1.5 * np.log(2 * np.pi) - (whitened**2).sum(0) / 2)
+    inside = np.logaddexp.reduce(terms) + np.log1p(-OUTLIERS)
+    return np.logaddexp(inside, np.log(OUTLIERS) - 3 * np.log(256))
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """The linear algebra libraries' threads: on matrices as small as these they cost a hundred times what they save."""
+    return ThreadpoolController()
