@@ -1,8 +1,10 @@
 """Photographs from files of any kind, as RGB uint8 arrays."""
 
+import contextlib
 import io
 import os
 import warnings
+from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
@@ -28,15 +30,26 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     if not os.access(path, os.R_OK):
         raise PermissionError(f"{path} may not be read: check its permissions.")
     with open(path, "rb") as stream:
-        return _decode(stream, os.fspath(path))
+        return _decode(stream, os.fspath(path), _to_rgb)
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
     """Decode the bytes of a picture as `read_image` does; `name` stands in the error."""
-    return _decode(io.BytesIO(content), name)
+    return _decode(io.BytesIO(content), name, _to_rgb)
 
 
-def _decode(stream: BinaryIO, name: str) -> np.ndarray:
+def decode_indices(content: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of a palette or greyscale picture as its values, uint8 (H, W); raises OSError for another."""
+
+    def convert(picture: Image.Image) -> np.ndarray:
+        if picture.mode not in ("P", "L"):
+            raise ValueError("no palette")
+        return np.array(picture)
+
+    return _decode(io.BytesIO(content), name, convert)
+
+
+def _decode(stream: BinaryIO, name: str, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     if not stream.read(1):
         raise OSError(f"{name} is empty (0 bytes): copy or download it again.")
     stream.seek(0)
@@ -55,7 +68,8 @@ def _decode(stream: BinaryIO, name: str) -> np.ndarray:
             raise _too_large(name)
         try:
             picture.load()
-            return _to_rgb(_upright(picture))
+            _turn_upright(picture)
+            return convert(picture)
         except Exception as error:  # fed with broken bytes, a decoder may raise anything
             raise OSError(f"{name} is damaged or cut off: copy or download it again.") from error
 
@@ -64,11 +78,9 @@ def _too_large(name: str) -> OSError:
     return OSError(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels: make it smaller first.")
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # a broken EXIF entry must not hide a sound picture
-        return picture
+def _turn_upright(picture: Image.Image) -> None:
+    with contextlib.suppress(Exception):  # a broken EXIF entry must not hide a sound picture
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
@@ -77,7 +89,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _to_bytes(values: np.ndarray, mode: str) -> np.ndarray:
@@ -118,7 +130,14 @@ def fit_image(image: np.ndarray, max_side: int) -> np.ndarray:
     return _resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
 
 
+def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """Resize a bool (H, W) mask to a square of `size` pixels by nearest neighbour, as `resize_image` does its image."""
+    return np.array(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+
+
 def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image.copy()
     picture = Image.fromarray(np.ascontiguousarray(image))
     return np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
 
