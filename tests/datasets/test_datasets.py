@@ -27,6 +27,10 @@ def test_unknown_option(tmp_path):
         datasets.load("tiny-imagenet", tmp_path, classes=3)
 
 
+def test_options_of_scenes_pass_through():
+    assert datasets.load("scenes", "root is not needed", view="tied", strength=0.5).name == "scenes"
+
+
 def test_import_is_cheap():
     code = "import sys, wsol_utils.datasets; print('numpy' in sys.modules, 'PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == ["False"] * 2

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 import pytest
 
 from wsol_utils.datasets import downloads
-from wsol_utils.datasets.downloads import ARCHIVES, Archive, fetch
+from wsol_utils.datasets.downloads import REGISTRY, Archive, fetch
 
 
 def _zip():
@@ -80,7 +80,7 @@ def server(monkeypatch):
 
 
 def _use(monkeypatch, archive):
-    monkeypatch.setitem(ARCHIVES, "tiny-imagenet", archive)
+    monkeypatch.setitem(REGISTRY, "tiny-imagenet", archive)
 
 
 def _visible(folder):
@@ -88,7 +88,7 @@ def _visible(folder):
 
 
 def test_registry_is_well_formed():
-    for archive in ARCHIVES.values():
+    for archive in REGISTRY.values():
         assert re.fullmatch(r"[0-9a-f]{64}", archive.sha256)
         assert all(address.endswith("/" + archive.file) for address in archive.addresses)
 
@@ -203,7 +203,7 @@ def test_leftovers_of_a_killed_download_go(server, monkeypatch, tmp_path):
 def test_two_processes_download_once(server, tmp_path):
     server.gate.clear()
     archive = server.archive("good")
-    code = f"from wsol_utils.datasets import downloads as d; d.ARCHIVES['tiny-imagenet'] = d.{archive}; "
+    code = f"from wsol_utils.datasets import downloads as d; d.REGISTRY['tiny-imagenet'] = d.{archive}; "
     code += f"print(d.fetch('tiny-imagenet', {str(tmp_path)!r}).stat().st_size)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     logs = [tmp_path / "a.log", tmp_path / "b.log"]

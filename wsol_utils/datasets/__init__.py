@@ -30,8 +30,8 @@ def load(name: str, root: str | os.PathLike | None = None, **options) -> "DataSe
         raise ValueError(f"There is no data set {name!r}: choose one of {', '.join(NAMES)}.")
     module, function = _LOADERS[name].split(".")
     loader = getattr(import_module(f".{module}", __name__), function)
-    known = [option for option in inspect.signature(loader).parameters if option != "root"]
+    known = {option: kind for option, kind in inspect.signature(loader).parameters.items() if option != "root"}
     for option in options:
-        if option not in known:
+        if option not in known and not any(kind.kind is kind.VAR_KEYWORD for kind in known.values()):
             raise ValueError(f"Data set {name} has no option {option!r}: it takes {', '.join(known) or 'none'}.")
     return loader(**options) if name == "scenes" else loader(root, **options)

@@ -142,7 +142,7 @@ def fingerprint(tree: Tree, names: Iterable[str], *labels: object) -> str:
 
 def progress(items: Iterable, what: str, total: int) -> Iterable:
     """Pass items on, with a bar on stderr once it takes more than five seconds."""
-    return tqdm(items, desc=what, total=total, delay=5, leave=False)
+    return tqdm(items, desc=what, total=total, delay=5, mininterval=1, leave=False)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int]]:

@@ -22,7 +22,7 @@ class Archive:
     n_bytes: int
 
 
-ARCHIVES = {
+REGISTRY = {
     "tiny-imagenet": Archive(
         "tiny-imagenet-200.zip",
         ("https://cs231n.stanford.edu/tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip"),
@@ -65,11 +65,11 @@ def fetch(name: str, root: str | os.PathLike | None = None) -> Path:
     process that wants the same one waits for the first; an archive that is there already is kept. Raises ValueError for
     a data set that is not downloaded, OSError with the address and the manual road if there is no network or no space.
     """
-    if name not in ARCHIVES:
-        raise ValueError(f"There is no download for {name!r}: choose one of {', '.join(ARCHIVES)}.")
+    if name not in REGISTRY:
+        raise ValueError(f"There is no download for {name!r}: choose one of {', '.join(REGISTRY)}.")
     from filelock import FileLock, Timeout
 
-    archive = ARCHIVES[name]
+    archive = REGISTRY[name]
     root = data_root(root)
     path = root / archive.file
     try:
@@ -94,7 +94,7 @@ def fetch(name: str, root: str | os.PathLike | None = None) -> Path:
 
 
 def _by_hand(name: str, root: Path) -> str:
-    return f"download {ARCHIVES[name].addresses[0]} by hand and put it into {root}"
+    return f"download {REGISTRY[name].addresses[0]} by hand and put it into {root}"
 
 
 def _reason(error: Exception) -> str:
