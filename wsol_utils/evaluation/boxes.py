@@ -122,8 +122,7 @@ def boxes_from_map(score_map: ArrayLike, relative_thresholds: Sequence[float]) -
     boxes_by_size: dict[int, NDArray[np.int64]] = {}
     boxes = np.empty((len(thresholds), 4), dtype=np.int64)
     for row, threshold in enumerate(thresholds):
-        # The maximum itself is above any share below one, also where the product rounds up to it.
-        mask = (score_map > threshold * maximum) | (score_map == maximum)
+        mask = score_map > min(threshold * maximum, np.nextafter(maximum, 0))  # the maximum is above any share of it
         size = int(np.count_nonzero(mask))
         if size not in boxes_by_size:  # the masks are nested, so equal size means equal mask
             boxes_by_size[size] = box_of_mask(largest_component(mask))

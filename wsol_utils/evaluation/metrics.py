@@ -1,0 +1,31 @@
+"""All metrics in one place: boxes, pixels, average precision, points. Each is written in the module it comes from."""
+
+from wsol_utils.evaluation.box_metrics import BoxAccuracy, MaxBoxAcc, MaxBoxAccV2
+from wsol_utils.evaluation.pixel_metrics import PixelPrecision, PxAP, pxap_difference, pxap_interval, share_inside
+from wsol_utils.evaluation.points import (
+    any_guess_hits,
+    localisation_hits,
+    point_in_boxes,
+    point_of_maximum,
+    point_on_mask,
+)
+from wsol_utils.evaluation.precision import average_precision, mean_average_precision, point_average_precision
+
+__all__ = [
+    "BoxAccuracy",
+    "MaxBoxAcc",
+    "MaxBoxAccV2",
+    "PixelPrecision",
+    "PxAP",
+    "any_guess_hits",
+    "average_precision",
+    "localisation_hits",
+    "mean_average_precision",
+    "point_average_precision",
+    "point_in_boxes",
+    "point_of_maximum",
+    "point_on_mask",
+    "pxap_difference",
+    "pxap_interval",
+    "share_inside",
+]
