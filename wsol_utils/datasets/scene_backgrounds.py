@@ -149,21 +149,21 @@ def _checked(
 ) -> None:
     """Rows of bricks, tiles or boards: colours (n, 3) dealt out at random, the first of them for the joints."""
     size = len(canvas)
-    u, v = np.arange(size) / size + generator.random(), np.arange(size) / size + generator.random()
-    row = np.floor(v / height).astype(int)
-    along = u[None] / width + bond * (row % 2)[:, None]
-    column = np.floor(along).astype(int)
+    u, v = np.arange(size, dtype=np.float32) / size + generator.random((2, 1), dtype=np.float32)
+    row = (v / height).astype(int)
+    along = u / np.float32(width) + np.float32(bond) * (row % 2).astype(np.float32)[:, None]
+    column = along.astype(int)
     table = generator.integers(1, len(colours), (row.max() + 1, column.max() + 2))
     chosen = table[row[:, None], column]
     joint = ((along - column) * width < 0.014) | ((v / height - row) * height < 0.014)[:, None]
-    canvas[:] = colours[np.where(joint, 0, chosen)]
+    canvas[:] = np.clip(colours, 0, 255).astype(np.uint8)[np.where(joint, 0, chosen)]
 
 
 def bricks(canvas: np.ndarray, palette: np.ndarray, generator: np.random.Generator) -> None:
     """A brick wall in running bond."""
     colours = np.stack([palette[1] * 0.92, *(_mix(palette[2], palette[3], t) for t in (-0.1, 0.1, 0.25, 0.4, 0.6))])
     height = generator.uniform(0.09, 0.15)
-    _checked(canvas, generator, np.clip(colours, 0, 255), generator.uniform(2, 2.6) * height, height, 0.5)
+    _checked(canvas, generator, colours, generator.uniform(2, 2.6) * height, height, 0.5)
 
 
 def planks(canvas: np.ndarray, palette: np.ndarray, generator: np.random.Generator) -> None:
@@ -182,12 +182,13 @@ def tiles(canvas: np.ndarray, palette: np.ndarray, generator: np.random.Generato
     """Wallpaper of slanted squares with dots."""
     size, pitch = len(canvas), generator.uniform(0.14, 0.26)
     slope = generator.uniform(0.3, 1.0)
-    x = np.arange(size) / size
-    u, v = (x[None] + slope * x[:, None]) / pitch, (x[:, None] - slope * x[None]) / pitch + 7
-    odd = (np.floor(u) + np.floor(v)).astype(int) % 2
-    dot = np.hypot(u % 1 - 0.5, v % 1 - 0.5) < generator.uniform(0.1, 0.25)
+    x = np.arange(size, dtype=np.float32) / np.float32(size * pitch)
+    u, v = x + np.float32(slope) * x[:, None], x[:, None] - np.float32(slope) * x + 8
+    row, column = u.astype(np.int32), v.astype(np.int32)
+    odd = (row + column) & 1
+    dot = (u - row - 0.5) ** 2 + (v - column - 0.5) ** 2 < generator.uniform(0.1, 0.25) ** 2
     colours = np.stack([palette[1], _mix(palette[1], palette[2], 0.55), _mix(palette[2], palette[3], 0.4)])
-    canvas[:] = colours[np.where(dot, 2, odd)]
+    canvas[:] = colours.astype(np.uint8)[np.where(dot, 2, odd)]
 
 
 def foliage(canvas: np.ndarray, palette: np.ndarray, generator: np.random.Generator) -> None:
@@ -266,22 +267,26 @@ _RECIPES: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], None
 BACKGROUND_NAMES = tuple(_RECIPES)
 
 
+@lru_cache(maxsize=1)
+def _strange_shapes() -> np.ndarray:
+    """A stick, a triangle and twice a disc, (4, 14, 2), as polygons of equally many points."""
+    stick = np.array([(-2.2, -0.2), (2.2, -0.2), (2.2, 0.2), (-2.2, 0.2)])[np.arange(14) * 4 // 14]
+    triangle = np.array([(-1, 0.7), (1.1, 0.3), (-0.7, -0.9)])[np.arange(14) * 3 // 14]
+    return np.stack([stick, triangle, _disc(), _disc()])
+
+
 def _distract(canvas: np.ndarray, palette: np.ndarray, generator: np.random.Generator, colours: np.ndarray) -> None:
-    """Scatter pebbles, sticks, sails and leaves that belong to no object."""
-    for colour in colours:
-        shape, angle, size, x, y, slim = generator.random(6)
-        size = 0.04 + 0.06 * size
-        outline = _disc() * (1, 0.35 + 0.6 * slim)
-        if shape < 0.25:
-            outline = np.array([(-2.2, -0.13), (2.2, -0.13), (2.2, 0.13), (-2.2, 0.13)])
-        elif shape < 0.5:
-            outline = np.array([(-1, 0.7), (1.1, 0.6 * slim), (-0.7, -0.9)])
-        c, s = np.cos(2 * pi * angle), np.sin(2 * pi * angle)
-        outline = size * outline @ np.array([[c, s], [-s, c]]) + (x, y)
-        lit = 0.72 * outline + (0.28 * x - 0.1 * size, 0.28 * y - 0.1 * size)
-        _fill_all(
-            canvas, np.stack([outline + 0.012, outline, lit]), np.stack([palette[3] * 0.7, colour * 0.82, colour])
-        )
+    """Scatter sticks, sails and pebbles that belong to no object, each with its shadow and a lit face."""
+    n = len(colours)
+    kind, angle, size, slim, x, y = generator.random((6, n))
+    c, s = np.cos(2 * pi * angle), np.sin(2 * pi * angle)
+    turn = np.stack([c, s, -s, c], axis=-1).reshape(n, 2, 2) * (0.04 + 0.06 * size)[:, None, None]
+    squash = np.stack([np.ones(n), 0.4 + 0.6 * slim], axis=-1)[:, None]
+    outlines = (_strange_shapes()[(4 * kind).astype(int)] * squash) @ turn
+    place = np.stack([x, y], axis=-1)[:, None]
+    layers = np.stack([outlines + place + 0.012, outlines + place, 0.72 * outlines + place - 0.006], axis=1)
+    shades = np.stack([np.broadcast_to(0.7 * palette[3], (n, 3)), 0.82 * colours, colours], axis=1)
+    _fill_all(canvas, layers.reshape(3 * n, -1, 2), shades.reshape(3 * n, 3))
 
 
 def draw_background(
@@ -294,7 +299,7 @@ def draw_background(
     canvas = np.empty((size, size, 3), np.uint8)
     _RECIPES[name](canvas, palette, generator)
     _distract(canvas, palette, generator, distractor_colours)
-    blur = generator.uniform(0, 1.3) * size / 96
-    if blur > 0.35:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), blur)
+    window = 2 * round(size / 96) + 1
+    for _ in range(generator.integers(0, 4)):
+        canvas = cv2.blur(canvas, (window, window))
     return canvas

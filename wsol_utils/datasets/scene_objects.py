@@ -97,20 +97,28 @@ def bird(variant: int, u: np.ndarray) -> list[Shape]:
     if variant == 0:
         bill = blob(
             [
-                (x + 0.14, y - 0.17),
-                (x + 0.36, y - 0.17),
-                (x + 0.5, y),
-                (x + 0.47, y + 0.27),
-                (x + 0.36, y + 0.12),
-                (x + 0.22, y + 0.1),
-                (x + 0.12, y + 0.1),
+                (x + 0.12, y - 0.2),
+                (x + 0.38, y - 0.22),
+                (x + 0.58, y - 0.02),
+                (x + 0.54, y + 0.36),
+                (x + 0.4, y + 0.15),
+                (x + 0.22, y + 0.15),
+                (x + 0.1, y + 0.12),
             ]
         )
-        slit = np.array([(x + 0.16, y + 0.02), (x + 0.36, y + 0.04)])
+        slit = np.array([(x + 0.16, y + 0.02), (x + 0.4, y + 0.05)])
     else:
-        length = 0.92 + 0.12 * u[2]
-        bill = np.array([(x + 0.12, y - 0.1), (x + 0.36, y - 0.055), (x + length, y + 0.05), (x + 0.36, y + 0.085)])
-        bill = np.concatenate([bill, [(x + 0.12, y + 0.11)]])
+        length = 1.0 + 0.12 * u[2]
+        bill = np.array(
+            [
+                (x + 0.1, y - 0.13),
+                (x + 0.36, y - 0.075),
+                (x + length, y + 0.03),
+                (x + length, y + 0.07),
+                (x + 0.36, y + 0.11),
+                (x + 0.1, y + 0.13),
+            ]
+        )
         slit = np.array([(x + 0.16, y + 0.02), (x + 0.8 * length, y + 0.04)])
     bill_shapes = [Shape(turned(bill, nod, head), "pale", 150, True)]
     bill_shapes.append(Shape(turned(slit, nod, head), "shade", 145, True, 0.03))
@@ -276,14 +284,11 @@ def flower(variant: int, u: np.ndarray) -> list[Shape]:
     if variant == 0:
         n_petals, squash, size = 11 + round(2 * u[2]), 0.9 + 0.1 * u[3], 0.56
         petal = blob([(0.12, -0.05), (0.38, -0.1), (size, -0.07), (size, 0.07), (0.38, 0.1), (0.12, 0.05)])
+        angles = 2 * pi * (np.arange(n_petals) + u[4]) / n_petals
+        turns = np.stack([np.cos(angles), np.sin(angles), -np.sin(angles), np.cos(angles)], axis=1).reshape(-1, 2, 2)
         bloom = [
-            Shape(
-                turned(petal, 360 * k / n_petals + 20 * u[4]) * (1, squash),
-                "pale" if k % 2 else "main",
-                150 + 20 * (k % 2),
-                True,
-            )
-            for k in range(n_petals)
+            Shape(points, "pale" if k % 2 else "main", 150 + 20 * (k % 2), True)
+            for k, points in enumerate(petal @ turns * (1, squash))
         ]
         bloom.append(Shape(ellipse(0, 0, 0.2, 0.2 * squash), "second", 215, True))
     else:
@@ -334,7 +339,7 @@ def sketch(class_index: int, generator: np.random.Generator) -> Sketch:
     recipe, max_degrees = _RECIPES[class_index // 2]
     u = generator.uniform(-1, 1, 14)
     shapes = recipe(class_index % 2, u[:10])
-    stretch = np.array([(-1.0 if u[10] < 0 else 1.0) * (1 + 0.14 * u[11]), 1 - 0.14 * u[11]])
+    stretch = np.array([(-1.0 if u[10] < 0 else 1.0) * (1 + 0.16 * u[11]), 1 - 0.16 * u[11]])
     counts = [len(shape.points) for shape in shapes]
     points = turned(np.concatenate([shape.points for shape in shapes]) * stretch, max_degrees * u[12])
     margin = np.repeat([shape.width / 2 for shape in shapes], counts)[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from cmath import exp, phase
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, pi, radians, sin
@@ -29,7 +30,7 @@ WORDS = (
     "FISH",
     "SALE",
 )
-_OVER, _SHIFT = 3, 3
+_OVER, _SHIFT = 2, 4
 
 
 @dataclass
@@ -74,31 +75,38 @@ def draw_colours(generator: np.random.Generator, hue: float, spread: float) -> d
 
 def draw_hue(generator: np.random.Generator, palette: np.ndarray, alike: float) -> float:
     """Return an object's hue (0..1): unlike the background's, or with probability `alike` near to it."""
-    weight, angle = np.array([(s, h) for h, s, _ in (colorsys.rgb_to_hsv(*c) for c in palette[1:4].tolist())]).T
-    ground = float(np.angle(((weight + 0.02) * np.exp(2j * pi * angle)).sum())) / (2 * pi)
-    u, v = generator.random(2)
-    return ground + (0.1 * (v - 0.5) if u < alike else 0.2 + 0.6 * v)
+    ground = 0j
+    for colour in palette[1:4].tolist():
+        hue, saturation, _ = colorsys.rgb_to_hsv(*colour)
+        ground += (saturation + 0.02) * exp(2j * pi * hue)
+    u, v = generator.random(2).tolist()
+    return phase(ground) / (2 * pi) + (0.1 * (v - 0.5) if u < alike else 0.2 + 0.6 * v)
 
 
 def _rasterise(
     sketch: Sketch, fixed: np.ndarray, width: int, height: int, scale: float, colours: dict[str, list[float]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fill the shapes, supersampled; return colour with height (h, w, 4), and cover of object and part (h, w, 2)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fill the shapes, supersampled; return colour with height (h, w, 4), cover of the object and of its part (h, w).
+
+    While shapes are filled, the lowest bit of the height says whether a pixel belongs to the part.
+    """
     canvas = np.zeros((height * _OVER, width * _OVER, 4), np.uint8)
-    cover = np.zeros((height * _OVER, width * _OVER, 2), np.uint8)
     start = 0
     for end, shape in zip(sketch.ends.tolist(), sketch.shapes, strict=True):
         outline, start = [fixed[start:end]], end
-        colour, covered = (*colours[shape.colour], shape.height), (255, 255 * shape.part)
+        colour = (*colours[shape.colour], shape.height & ~1 | shape.part)
         if shape.width:
             thickness = round(max(shape.width / sketch.side * scale, 1.3) * _OVER)
             cv2.polylines(canvas, outline, False, colour, thickness, cv2.LINE_8, _SHIFT)
-            cv2.polylines(cover, outline, False, covered, thickness, cv2.LINE_8, _SHIFT)
         else:
             cv2.fillPoly(canvas, outline, colour, cv2.LINE_8, _SHIFT)
-            cv2.fillPoly(cover, outline, covered, cv2.LINE_8, _SHIFT)
-    size = (width, height)
-    return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA), cv2.resize(cover, size, interpolation=cv2.INTER_AREA)
+    heights = canvas[..., 3]
+    flat = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    cover, part = (
+        cv2.resize(inside.view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
+        for inside in (heights > 0, heights & 1 > 0)
+    )
+    return flat, cover, part
 
 
 def _pattern(generator: np.random.Generator, width: int, height: int, scale: float) -> np.ndarray | float:
@@ -135,10 +143,10 @@ def paint_object(
     x1, y1 = np.minimum(np.ceil(centre + reach), size).astype(int).tolist()
     width, height = x1 - x0, y1 - y0
     fixed = ((sketch.points * scale + (centre - (x0, y0))) * (_OVER << _SHIFT)).astype(np.int32)
-    flat, cover = _rasterise(sketch, fixed, width, height, scale, colours)
+    flat, cover, part = _rasterise(sketch, fixed, width, height, scale, colours)
     lx, ly = layers.light
     slope = np.array([[-lx - ly, -2 * ly, lx - ly], [-2 * lx, 0, 2 * lx], [ly - lx, 2 * ly, lx + ly]], np.float32) / 8
-    alpha = cover[..., 0] * np.float32(1 / 255)
+    alpha = cover * np.float32(1 / 255)
     bulk = cv2.GaussianBlur(alpha, (0, 0), 0.045 * scale + 0.8)
     detail = cv2.GaussianBlur(flat[..., 3] * np.float32(1.7 / 255), (3, 3), 0.8)
     relief = cv2.filter2D(cv2.addWeighted(detail, 1, bulk, 0.12 * scale + 2, 0), -1, slope)
@@ -147,9 +155,9 @@ def paint_object(
     through = (1 - alpha) * (1 - 0.42 * cv2.warpAffine(bulk, shift, (width, height)))
     window = np.s_[y0:y1, x0:x1]
     layers.image[window] = layers.image[window] * cv2.merge((through,) * 3) + flat[..., :3] * cv2.merge((shade,) * 3)
-    mask, part = cover[..., 0] > 127, cover[..., 1] > 127
+    mask = cover > 127
     layers.instance_map[window][mask] = number
-    layers.part_map[window][mask] = number * part[mask]
+    layers.part_map[window][mask] = number * (part[mask] > 127)
 
 
 def paint_sign(

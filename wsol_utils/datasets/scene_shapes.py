@@ -92,7 +92,8 @@ def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0, n_po
 def turned(points: np.ndarray, degrees: float, about: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
     """The points turned about a pivot, clockwise on the screen."""
     c, s = cos(radians(degrees)), sin(radians(degrees))
-    return (points - about) @ np.array([[c, s], [-s, c]]) + about
+    x, y = about
+    return points @ np.array([[c, s], [-s, c]]) + np.array([x - c * x + s * y, y - s * x - c * y])
 
 
 def eye(x: float, y: float, radius: float) -> list[Shape]:

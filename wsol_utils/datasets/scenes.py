@@ -27,7 +27,7 @@ N_IMAGES = {"train": 3000, "train_with_boxes": 200, "val": 500, "test": 1000}
 DEFAULT_SIZE = 96
 HUE_SPREAD, ALIKE = 0.04, 0.1
 _VERSION = "1"
-_LENGTHS = ((0.46, 0.76), (0.36, 0.52), (0.3, 0.42), (0.28, 0.37))
+_LENGTHS = ((0.42, 0.84), (0.36, 0.52), (0.3, 0.42), (0.28, 0.37))
 
 Places = list[tuple[float, float, float]]
 
