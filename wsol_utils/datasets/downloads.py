@@ -117,6 +117,7 @@ def _download(archive: Archive, path: Path) -> None:
         raise OSError(f"it needs {archive.n_bytes / 1e6:.0f} MB of disk space, {free / 1e6:.0f} MB are free")
     folder = path.with_name(f".{archive.file}.partial")
     shutil.rmtree(folder, ignore_errors=True)
+    pooch.get_logger().setLevel("ERROR")
     try:
         for address in archive.addresses:
             store = pooch.create(
@@ -126,6 +127,7 @@ def _download(archive: Archive, path: Path) -> None:
                 urls={archive.file: address},
                 retry_if_failed=N_RETRIES,
             )
+            print(f"Downloading {archive.n_bytes / 1e6:,.0f} MB from {address}.", file=sys.stderr)
             try:
                 store.fetch(archive.file, downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_S))
                 break
