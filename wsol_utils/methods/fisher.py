@@ -71,18 +71,18 @@ def fit_vocabulary(descriptors: np.ndarray, n_components: int, n_dimensions: int
         descriptors: (n, D_in); 10^5 are enough for 64 components.
         n_components: K.
         n_dimensions: D.
-        seed: fixes the k-means start of EM, and with it the result.
+        seed: fixes the k-means start of EM, and with it the result (one thread, the same on every number of cores).
 
     Raises:
         ValueError: fewer descriptors than components or dimensions.
     """
     need_at_least(descriptors, max(n_components, n_dimensions))
-    pca = PCA(n_dimensions, svd_solver="covariance_eigh").fit(descriptors)
     mixture = GaussianMixture(
         n_components, covariance_type="diag", max_iter=EM_ITERATIONS, reg_covar=VARIANCE_FLOOR, random_state=seed
     )
-    with catch_warnings():
+    with catch_warnings(), threadpool_limits(1):
         simplefilter("ignore", ConvergenceWarning)
+        pca = PCA(n_dimensions, svd_solver="covariance_eigh").fit(descriptors)
         mixture.fit(pca.transform(descriptors))
     return Vocabulary(pca.mean_, pca.components_.T, mixture.weights_, mixture.means_, mixture.covariances_)
 

@@ -1,17 +1,26 @@
 """The encodings Fisher vectors are compared with: the bag of visual words and the colour histogram."""
 
+from warnings import catch_warnings, simplefilter
+
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+K_MEANS_ITERATIONS = 30
 
 
 def fit_codebook(descriptors: np.ndarray, n_words: int, seed: int) -> np.ndarray:
-    """Cluster descriptors (n, D) into visual words (n_words, D) by mini-batch k-means.
+    """Cluster descriptors (n, D) into visual words (n_words, D) by k-means; one thread, the same words everywhere.
 
     Raises:
         ValueError: fewer descriptors than words.
     """
     need_at_least(descriptors, n_words)
-    return MiniBatchKMeans(n_words, batch_size=4096, n_init=3, random_state=seed).fit(descriptors).cluster_centers_
+    clusters = KMeans(n_words, init="random", n_init=1, max_iter=K_MEANS_ITERATIONS, random_state=seed)
+    with catch_warnings(), threadpool_limits(1):
+        simplefilter("ignore", ConvergenceWarning)
+        return clusters.fit(descriptors).cluster_centers_
 
 
 def bag_of_words(descriptors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
