@@ -180,7 +180,11 @@ def _hues(generator: np.random.Generator, label: int, size: int, spread: float, 
 def _text(generator: np.random.Generator, label: int, size: int) -> Scene:
     word, blank = WORDS[generator.integers(len(WORDS))], generator.random() < 0.6
     object_class = int(generator.integers(len(CLASS_NAMES)))
-    return draw_scene(generator, [object_class], size=size, word=word if label else "" if blank else None)
+    scene = draw_scene(generator, [object_class], size=size, word=word if label else "" if blank else None)
+    if label:
+        return scene
+    nothing = np.zeros((size, size), np.uint8)
+    return Scene(scene.image, np.zeros(0, np.int64), np.zeros((0, 4), np.float32), nothing, nothing)
 
 
 def _relation(generator: np.random.Generator, label: int, size: int) -> Scene:
