@@ -11,7 +11,8 @@ from wsol_utils import __version__
 from wsol_utils.companion import notebooks, settings
 from wsol_utils.companion.settings import Profile
 from wsol_utils.companion.store import write_atomically
-from wsol_utils.datasets import DataSet, load
+from wsol_utils.datasets import load
+from wsol_utils.datasets.splits import DataSet
 from wsol_utils.display import plots
 from wsol_utils.evaluation import claims
 from wsol_utils.evaluation.claims import ClaimResult
@@ -56,3 +57,9 @@ def begin(name: str, profile: str, dataset: str = "scenes", seed: int = 0) -> Ch
         f"torchvision {torchvision.__version__.split('+')[0]} · matplotlib {matplotlib.__version__}"
     )
     return chapter
+
+
+def shipped_claims() -> str:
+    """All claims as measured by the run that was committed with the notebooks, as one table in Markdown."""
+    paths = sorted((settings.results_folder() / "claims").glob("*.json"))
+    return claims.claims_table([result for path in paths for result in claims.from_json(path.read_text())])

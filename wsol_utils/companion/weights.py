@@ -24,8 +24,9 @@ from wsol_utils import __version__
 from wsol_utils.companion import settings
 from wsol_utils.companion.settings import Profile
 from wsol_utils.companion.store import Arrays, remember, write_atomically
-from wsol_utils.datasets import DataSet, load, photographs
+from wsol_utils.datasets import load, photographs
 from wsol_utils.datasets.images import crop_image
+from wsol_utils.datasets.splits import DataSet
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.jitter import jitter
 from wsol_utils.methods.networks import pick_device, predict
@@ -70,7 +71,7 @@ class Recipe:
 
 
 RECIPES = {
-    f"scenes-{head}": Recipe(view="single", head=head, n_epochs=40, n_epoch_images=4000, seed=seed)
+    f"scenes-{head}": Recipe(view="single", head=head, n_epochs=30, n_epoch_images=3000, seed=seed)
     for seed, head in enumerate(("fc", "gap", "gmp"))
 }
 
