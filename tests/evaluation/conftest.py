@@ -5,6 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no time limit for one of them on a busy machine.
+settings.register_profile("evaluation", derandomize=True, deadline=None)
+settings.load_profile("evaluation")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -60,7 +60,7 @@ def test_thresholds_hold_the_rule_of_cam():
     assert 0.2 in MaxBoxAcc().thresholds
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(MAPS, st.booleans())
 def test_published_rule_spelt_out(score_map, several):
     height, width = score_map.shape
