@@ -124,6 +124,20 @@ def fisher_vector(descriptors: np.ndarray, vocabulary: Vocabulary, improved: boo
     return (l2(ssr(vector)) if improved else vector).astype(projected.dtype)
 
 
+def soft_assignment(descriptors: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """How far each descriptor belongs to each Gaussian: posteriors (n, K), each row summing to one.
+
+    Raises:
+        ValueError: the descriptors do not fit the vocabulary.
+
+    Example:
+        >>> two = Vocabulary(np.zeros(1), np.eye(1), np.array([0.5, 0.5]), np.array([[-1.0], [1.0]]), np.ones((2, 1)))
+        >>> soft_assignment(np.array([[0.0], [9.0]]), two).round(2).tolist()
+        [[0.5, 0.5], [0.0, 1.0]]
+    """
+    return vocabulary.posteriors(vocabulary.project(descriptors))
+
+
 def ssr(vectors: np.ndarray) -> np.ndarray:
     """Signed square root of every value; on a histogram this is the Hellinger map.
 
