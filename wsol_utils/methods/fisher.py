@@ -26,7 +26,7 @@ CHUNK = 8
 class Vocabulary:
     """A projection of descriptors and a diagonal Gaussian mixture over the projected ones.
 
-    pca_mean (D_in,), pca_matrix (D_in, D) with one axis a column, weights (K,), means (K, D), variances (K, D).
+    pca_mean (D_in,), pca_matrix (D_in, D) with one axis a column, weights (K,), means (K, D), variances (K, D), all float64.
     """
 
     pca_mean: np.ndarray
@@ -84,7 +84,8 @@ def fit_vocabulary(descriptors: np.ndarray, n_components: int, n_dimensions: int
         simplefilter("ignore", ConvergenceWarning)
         pca = PCA(n_dimensions, svd_solver="covariance_eigh").fit(descriptors)
         mixture.fit(pca.transform(descriptors))
-    return Vocabulary(pca.mean_, pca.components_.T, mixture.weights_, mixture.means_, mixture.covariances_)
+    parts = pca.mean_, pca.components_.T, mixture.weights_, mixture.means_, mixture.covariances_
+    return Vocabulary(*(part.astype(np.float64) for part in parts))
 
 
 def fisher_vector(descriptors: np.ndarray, vocabulary: Vocabulary, improved: bool = True) -> np.ndarray:
