@@ -69,10 +69,11 @@ class PxAP:
             raise ValueError(
                 f"Map {values.shape}, mask {mask.shape} and ignored pixels {ignore.shape} differ in shape."
             )
-        bins = self._bins(values)
         n_bins = len(self.thresholds) + 2
-        self._positives.append(np.bincount(bins[mask], minlength=n_bins).astype(np.int32))
-        self._negatives.append(np.bincount(bins[~(mask | ignore)], minlength=n_bins).astype(np.int32))
+        bins = self._bins(values) + mask * n_bins + (ignore & ~mask) * (2 * n_bins)
+        counts = np.bincount(bins.ravel(), minlength=3 * n_bins).astype(np.int32)
+        self._negatives.append(counts[:n_bins])
+        self._positives.append(counts[n_bins : 2 * n_bins])
 
     def compute(self) -> PixelPrecision:
         """Return PxAP over all images so far; raises RuntimeError before the first and without a positive pixel."""
@@ -92,11 +93,12 @@ class PxAP:
         )
 
     def _bins(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Index of the bin of every value in [0, 1]: a first guess by multiplication, put right by comparison."""
+        """Index of the bin of every value in [0, 1]: by multiplication, and by comparison where an edge is near."""
+        scaled = values * len(self.thresholds)
+        bins = scaled.astype(np.int64)
+        near_edge = np.abs(scaled - np.rint(scaled)) < 1e-6
         edges = np.concatenate([self.thresholds, [1.0, 2.0]])
-        bins = np.minimum((values * len(self.thresholds)).astype(np.int64), len(self.thresholds))
-        bins -= values < edges[bins]
-        bins += values >= edges[bins + 1]
+        bins[near_edge] = np.searchsorted(edges, values[near_edge], side="right") - 1
         return bins
 
 

@@ -41,9 +41,10 @@ def boxes_at_levels(
     ):
         _, mask = cv2.threshold(levels[y0:y1, x0:x1], level - 1, 255, cv2.THRESH_BINARY)
         rectangles, n_contours = rule(mask, n_contours > CROWDED)
-        found.append(np.asarray(rectangles, dtype=np.int64).reshape(-1, 4) + np.array([x0, y0, 0, 0]))
+        found.append(rectangles)
         counts.append(len(rectangles))
-    boxes = np.concatenate(found)
+    boxes = np.concatenate(found).astype(np.int64)
+    boxes[:, :2] += np.repeat(np.stack([x_starts, y_starts], axis=1), counts, axis=0)
     boxes[:, 2:] += boxes[:, :2]
     return boxes, np.cumsum([0, *counts[:-1]]), which
 
