@@ -26,7 +26,8 @@ CHUNK = 8
 class Vocabulary:
     """A projection of descriptors and a diagonal Gaussian mixture over the projected ones.
 
-    pca_mean (D_in,), pca_matrix (D_in, D) with one axis a column, weights (K,), means (K, D), variances (K, D), all float64.
+    All float64: pca_mean (D_in,), pca_matrix (D_in, D) with one axis a column, weights (K,), means (K, D) and
+    variances (K, D).
     """
 
     pca_mean: np.ndarray
