@@ -234,7 +234,10 @@ def make_shipped(name: str) -> Path:
 
     checkpoint = settings.store_folder() / "checkpoints" / f"{name}.pt"
     network = train_network(draw, dataset, recipe.head, recipe.n_epochs, recipe.seed, checkpoint)
-    state = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    state = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in network.state_dict().items()
+    }
     network.load_state_dict(state)
     val = dataset.split("val", 2000)
     accuracy = float((predict(network, val.images).argmax(1) == val.labels).mean())
