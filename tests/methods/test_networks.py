@@ -14,6 +14,7 @@ from wsol_utils.methods.networks import (
     normalise,
     pick_device,
     predict,
+    unrectified,
 )
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
@@ -64,6 +65,21 @@ def test_squeezenet_pools_rectified_class_maps():
     weights, bias = class_weights(network)
     maps = torch.einsum("ck,bkhw->bchw", weights, feature_maps(network, normalise(IMAGES))) + bias[:, None, None]
     np.testing.assert_allclose(maps.relu().mean((2, 3)).numpy(), predict(network, IMAGES), atol=1e-5)
+
+
+def test_unrectified_scores_are_mean_class_maps_and_the_relu_comes_back():
+    network = torchvision_network("squeezenet1_0")
+    weights, bias = class_weights(network)
+    before = predict(network, IMAGES)
+    with unrectified(network):
+        scores = predict(network, IMAGES)
+    expected = feature_maps(network, normalise(IMAGES)).mean((2, 3)) @ weights.T + bias
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+    assert scores.min() < 0 <= before.min()
+    np.testing.assert_array_equal(predict(network, IMAGES), before)
+    other = ConvNet(4, 64, 0.1)
+    with unrectified(other):
+        assert not any(isinstance(module, nn.Identity) for module in other.modules())
 
 
 @pytest.mark.parametrize("network", [ConvNet(4, 64, 0.1), models.vgg11, models.alexnet, models.mobilenet_v3_small])

@@ -12,6 +12,7 @@ DEVIATION = (0.229, 0.224, 0.225)
 SERVING_NETWORKS = (
     "ConvNet with head gap, gmp or max, SqueezeNet, ResNet, GoogLeNet, DenseNet, MobileNetV2 or EfficientNet"
 )
+SQUEEZENET_KINDS = [nn.Conv2d, nn.ReLU, nn.AdaptiveAvgPool2d]
 
 
 def normalise(images: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -88,6 +89,25 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
             module.training = training
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def unrectified(network: nn.Module) -> Iterator[nn.Module]:
+    """Take away SqueezeNet's ReLU after its class maps for a while; other networks stay as they are.
+
+    It clips scores at zero, where they have no gradient: a class that an image does not excite at all, as the zero
+    image does most, could never be ascended.
+    """
+    classifier = getattr(network, "classifier", None)
+    rectifies = isinstance(classifier, nn.Sequential) and _kinds(classifier) == SQUEEZENET_KINDS
+    relu = classifier[-2] if rectifies else None
+    try:
+        if rectifies:
+            classifier[-2] = nn.Identity()
+        yield network
+    finally:
+        if rectifies:
+            classifier[-2] = relu
 
 
 def check_pixels(network: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
@@ -170,9 +190,8 @@ def _linear_layer(network: nn.Module) -> nn.Linear | nn.Conv2d:
     pooling = getattr(network, "avgpool", None)
     pools_globally = isinstance(pooling, nn.AdaptiveAvgPool2d) and pooling.output_size in (1, (1, 1))
     if hasattr(network, "features") and (pooling is None or pools_globally):
-        layers = list(classifier) if isinstance(classifier, nn.Sequential) else [classifier]
-        kinds = [type(layer) for layer in layers if not isinstance(layer, nn.Dropout)]
-        if kinds in ([nn.Linear], [nn.Conv2d, nn.ReLU, nn.AdaptiveAvgPool2d]):
+        layers = classifier if isinstance(classifier, nn.Sequential) else nn.Sequential(classifier)
+        if _kinds(layers) in ([nn.Linear], SQUEEZENET_KINDS):
             return next(layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d))
     elif pools_globally and isinstance(getattr(network, "fc", None), nn.Linear):
         return network.fc
@@ -180,3 +199,7 @@ def _linear_layer(network: nn.Module) -> nn.Linear | nn.Conv2d:
         f"{type(network).__name__} has no global pooling followed by one linear layer, so it has no class activation "
         f"maps; use {SERVING_NETWORKS}."
     )
+
+
+def _kinds(layers: nn.Sequential) -> list[type]:
+    return [type(layer) for layer in layers if not isinstance(layer, nn.Dropout)]
