@@ -40,6 +40,8 @@ class ConvNet(nn.Module):
     torch.Size([2, 10])
     """
 
+    stride = 8  # pixels between neighbouring cells of the last feature map
+
     def __init__(
         self,
         n_classes: int,

@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wsol_utils.methods.convnet import ConvNet, GlobalMax
+from wsol_utils.methods.max_pooling import (
+    SlidingConvNet,
+    extreme_mean,
+    locate,
+    log_sum_exp,
+    multi_label_loss,
+    multi_scale_maps,
+    rescale_and_pad,
+    to_convolutional,
+)
+from wsol_utils.methods.networks import normalise
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (2, 80, 112, 3), np.uint8)
+PIXELS = normalise(IMAGES)
+MAPS = torch.from_numpy(RNG.normal(size=(2, 3, 5, 6)))
+
+
+def trained_network(**options):
+    """A network with all its numbers random, as after training."""
+    network = ConvNet(4, 48, 0.05, **options)
+    torch.manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                nn.init.normal_(tensor, 0.5, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return network.eval()
+
+
+def test_sliding_equals_cropping_the_feature_maps():
+    network = trained_network()
+    maps, features = to_convolutional(network)(PIXELS), network.features(PIXELS)
+    assert maps.shape == (2, 4, 3, 5)
+    for row, column in np.ndindex(3, 5):
+        window = features[:, :, 2 * row : 2 * row + 6, 2 * column : 2 * column + 6]
+        if window.shape[2:] == (6, 6):
+            torch.testing.assert_close(maps[:, :, row, column], network.head(window), atol=1e-5, rtol=0)
+
+
+def test_sliding_equals_cropping_the_image_where_nothing_is_padded():
+    network = trained_network()
+    for layer in network.features:
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            layer.padding = 0
+    size = next(n for n in range(112, 160) if network.features(torch.zeros(1, 3, n, n)).shape[-1] == 5)
+    pixels = torch.from_numpy(RNG.normal(size=(1, 3, size + 32, size + 48))).float()
+    maps = to_convolutional(network)(pixels)
+    for row, column in np.ndindex(*maps.shape[2:]):
+        crop = pixels[:, :, 16 * row : 16 * row + size, 16 * column : 16 * column + size]
+        logits = network.head(network.features(crop))
+        torch.testing.assert_close(maps[:, :, row, column], logits, atol=1e-5, rtol=0)
+
+
+def test_one_window_gives_the_logits_of_the_network():
+    network = trained_network()
+    window = PIXELS[:, :, :48, :48]
+    torch.testing.assert_close(to_convolutional(network)(window)[:, :, 0, 0], network(window))
+
+
+def test_both_networks_hold_the_same_numbers():
+    network = trained_network().train()
+    sliding = to_convolutional(network)
+    assert sliding.training
+    assert sum(p.numel() for p in sliding.parameters()) == sum(p.numel() for p in network.parameters())
+    optimiser = torch.optim.SGD(sliding.parameters(), 0.1)
+    sliding(PIXELS).square().sum().backward()
+    optimiser.step()
+    sliding.eval()
+    network.eval()
+    torch.testing.assert_close(sliding(PIXELS[:, :, :48, :48])[:, :, 0, 0], network(PIXELS[:, :, :48, :48]))
+
+
+@pytest.mark.parametrize("size", [48, 64, 75, 96])
+def test_padded_class_maps_cover_the_image(size):
+    sliding = to_convolutional(trained_network())
+    n_cells = -(-size // 16)
+    assert sliding.class_maps(torch.zeros(1, 3, size, size + 16)).shape == (1, 4, n_cells, n_cells + 1)
+
+
+def test_padded_class_maps_see_what_lies_in_their_cell():
+    """With a head that averages what it sees, the map's centre of mass follows a bright spot."""
+    trunk = nn.Sequential(nn.Conv2d(3, 1, 7, 2, 3, bias=False), *(nn.MaxPool2d(3, 2, 1) for _ in range(2)))
+    nn.init.ones_(trunk[0].weight)
+    head = nn.Sequential(nn.MaxPool2d(3, 2), nn.AvgPool2d(5, 1))
+    sliding = SlidingConvNet(trunk, head, 5)
+    for x in (40, 56, 72):
+        pixels = torch.zeros(1, 3, 96, 128)
+        pixels[:, :, 44:52, x - 4 : x + 4] = 1
+        weights = sliding.class_maps(pixels)[0, 0].sum(0)
+        centre = (weights * (torch.arange(len(weights)) * 16 + 7.5)).sum() / weights.sum()
+        assert abs(centre - x) < 9
+
+
+def test_multi_label_loss_by_hand():
+    logits, present = RNG.normal(0, 3, (4, 5)), RNG.random((4, 5)) < 0.4
+    expected = sum(np.log1p(np.exp(-(1 if y else -1) * f)) for f, y in zip(logits.flat, present.flat, strict=True)) / 4
+    for labels in (present, present.astype(np.int64), np.where(present, 1, -1)):
+        loss = multi_label_loss(torch.from_numpy(logits), torch.from_numpy(labels))
+        assert loss.item() == pytest.approx(expected, rel=1e-9)
+    torch.autograd.gradcheck(
+        lambda f: multi_label_loss(f, torch.from_numpy(present)), torch.from_numpy(logits).requires_grad_()
+    )
+    assert torch.isfinite(multi_label_loss(torch.full((1, 1), -1e4), torch.ones(1, 1)))
+
+
+def test_only_the_maximum_gets_a_gradient():
+    maps = MAPS.clone().requires_grad_()
+    present = torch.tensor([[1, 0, 0], [0, 1, 1]])
+    multi_label_loss(GlobalMax()(maps).flatten(1), present).backward()
+    best = maps.detach() == maps.detach().amax((2, 3), keepdim=True)
+    assert ((maps.grad != 0) == best).all()
+    pushes_up = maps.grad.sum((2, 3)) < 0
+    assert (pushes_up == present.bool()).all()
+
+
+def test_log_sum_exp_runs_from_the_mean_to_the_maximum():
+    torch.testing.assert_close(log_sum_exp(MAPS, 1e-5), MAPS.mean((2, 3)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(log_sum_exp(MAPS, 1e5), MAPS.amax((2, 3)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(log_sum_exp(MAPS, 5), (5 * MAPS).exp().mean((2, 3)).log() / 5)
+
+
+def test_extreme_mean_by_sorting():
+    ordered = np.sort(MAPS.numpy().reshape(2, 3, -1))
+    expected = ordered[..., -4:].mean(-1) + 0.7 * ordered[..., :3].mean(-1)
+    np.testing.assert_allclose(extreme_mean(MAPS, 4, 3, 0.7).numpy(), expected)
+    torch.testing.assert_close(extreme_mean(MAPS, 1), MAPS.amax((2, 3)))
+    torch.testing.assert_close(extreme_mean(MAPS, 30), MAPS.mean((2, 3)))
+
+
+def test_rescale_and_pad_keeps_the_image_in_the_middle():
+    fields = rescale_and_pad(IMAGES, [1.0, 0.5], 120)
+    assert fields.shape == (2, 120, 120, 3)
+    np.testing.assert_array_equal(fields[0, 20:100, 4:116], IMAGES[0])
+    border = np.ones((120, 120), bool)
+    border[40:80, 32:88] = False
+    assert (fields[1][border] == [124, 116, 104]).all()
+    assert abs(normalise(fields[1:])[0][:, border]).max() < 0.02
+    assert fields[1, 40:80, 32:88].mean() == pytest.approx(IMAGES[1].mean(), abs=1)
+
+
+def test_multi_scale_maps_are_the_mean_of_single_ones():
+    network = ConvNet(4, 48, 0.05, "max").eval()
+    both = multi_scale_maps(network, IMAGES, (1, 1.5), batch_size=1)
+    single = [multi_scale_maps(network, IMAGES, (factor,)) for factor in (1, 1.5)]
+    assert both.shape == (2, 4, 80, 112)
+    assert both.dtype == np.float32
+    np.testing.assert_allclose(both, np.mean(single, 0), atol=1e-5)
+    with torch.no_grad():
+        expected = nn.functional.interpolate(network.class_maps(PIXELS), (80, 112), mode="bilinear")
+    np.testing.assert_allclose(single[0], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.7, 1, 1.3, 2])
+def test_a_spot_stays_in_its_place_at_every_scale(factor):
+    class Brightness(nn.Module):
+        stride = 8
+
+        def class_maps(self, pixels):
+            return nn.functional.avg_pool2d(pixels[:, :1], 8, ceil_mode=True, count_include_pad=False)
+
+    images = np.zeros((1, 80, 112, 3), np.uint8)
+    images[:, 50:58, 81:89] = 255
+    x, y = locate(multi_scale_maps(Brightness(), images, (factor,))[0, 0])
+    assert abs(x - 84.5) < 7
+    assert abs(y - 53.5) < 7
+
+
+def test_errors_name_the_thing_and_the_cure():
+    with pytest.raises(ValueError, match='Only a ConvNet with head "fc"'):
+        to_convolutional(ConvNet(4, 48, 0.05, "max"))
+    with pytest.raises(ValueError, match="must have one shape"):
+        multi_label_loss(torch.zeros(2, 3), torch.zeros(2))
+    with pytest.raises(ValueError, match="does not fit into 100 pixels; enlarge size"):
+        rescale_and_pad(IMAGES, 1.0, 100)
+    with pytest.raises(ValueError, match="A map of 30 positions has no 31 highest"):
+        extreme_mean(MAPS, 31)

@@ -1,0 +1,192 @@
+"""Weak supervision by max-pooling: fully connected layers run as convolutions, multi-label loss, several scales."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from wsol_utils.methods.convnet import ConvNet
+from wsol_utils.methods.networks import MEAN, device_of, evaluating, normalise
+
+TEST_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+
+
+class SlidingConvNet(nn.Module):
+    """A ConvNet whose fully connected layers slide over images of any size (Oquab et al. 2015, section 3).
+
+    `forward` gives the class maps of all windows that lie inside the image, (B, C, h, w): position (i, j) holds the
+    logits of the window whose features start at cell (2i, 2j). Windows are 16 pixels apart.
+    To train it on image labels: `nn.Sequential(network, GlobalMax(), nn.Flatten())`.
+    """
+
+    stride = 16
+
+    def __init__(self, features: nn.Sequential, head: nn.Sequential, side: int) -> None:
+        super().__init__()
+        self.features, self.head, self.side = features, head, side
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(pixels))
+
+    def class_maps(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return class maps that cover the image: padded with zeros, cell (i, j) is centred on its 16x16 pixels."""
+        before = 8 * (self.side - 1)
+        after = [
+            self.stride * (-(-size // self.stride) + self.side) - 8 - size - before for size in pixels.shape[:-3:-1]
+        ]
+        return self(nn.functional.pad(pixels, (before, after[0], before, after[1])))
+
+
+def to_convolutional(convnet: ConvNet) -> SlidingConvNet:
+    """Turn the fully connected layers of a ConvNet into convolutions that share its weights (section 3).
+
+    A layer on maps of C x h x w becomes a convolution of h x w, the later ones 1x1; batch normalisation of units
+    becomes that of channels. Both networks hold the same numbers: training one changes the other.
+    Raises ValueError for a network without fully connected layers.
+
+    >>> to_convolutional(ConvNet(5, 32, 0.05))(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 5, 3, 3])
+    """
+    if getattr(convnet, "head_name", None) != "fc":
+        raise ValueError('Only a ConvNet with head "fc" has fully connected layers; others give class maps already.')
+    pooling, _, *layers = convnet.head
+    side = round((layers[0].in_features / convnet.features[-2].num_features) ** 0.5)
+    head = [pooling]
+    with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the shared ones replace
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                head.append(_shared_convolution(layer, kernel=side if layer is layers[0] else 1))
+            else:
+                head.append(_shared_norm(layer) if isinstance(layer, nn.BatchNorm1d) else layer)
+    return SlidingConvNet(convnet.features, nn.Sequential(*head), side).train(convnet.training)
+
+
+def multi_label_loss(logits: torch.Tensor, label_sets: torch.Tensor) -> torch.Tensor:
+    """Return sum_k log(1 + exp(-y_k f_k)), the mean over images of K logistic losses (section 3.2).
+
+    `logits` f and `label_sets` are (B, K); labels are present where positive, so bool, 0/1 and -1/+1 all serve.
+    Raises ValueError if the shapes differ.
+
+    >>> multi_label_loss(torch.zeros(2, 3), torch.eye(3)[:2]).item() / 3  # log 2
+    0.6931471824645996
+    """
+    if logits.shape != label_sets.shape:
+        raise ValueError(f"Logits {tuple(logits.shape)} and label sets {tuple(label_sets.shape)} must have one shape.")
+    signs = (label_sets > 0).to(logits.dtype) * 2 - 1
+    return nn.functional.softplus(-signs * logits).sum(1).mean()
+
+
+def log_sum_exp(maps: torch.Tensor, sharpness: float) -> torch.Tensor:
+    """Pool (B, C, h, w) to (B, C) by log(mean(exp(r s))) / r: the mean for r to 0, the maximum for r to infinity.
+
+    Pinheiro and Collobert 2015, section 3.
+
+    >>> log_sum_exp(torch.tensor([[[[0.0, 1.0]]]]), 1000).round(decimals=2).item()
+    1.0
+    """
+    flat = maps.flatten(2)
+    return ((sharpness * flat).logsumexp(2) - np.log(flat.shape[2])) / sharpness
+
+
+def extreme_mean(maps: torch.Tensor, n_highest: int, n_lowest: int = 0, weight: float = 1.0) -> torch.Tensor:
+    """Pool (B, C, h, w) to (B, C): mean of the highest scores plus `weight` times the mean of the lowest.
+
+    WELDON (Durand et al. 2016) with weight 1, WILDCAT (2017) with a smaller one. Raises ValueError for more scores
+    than positions.
+
+    >>> extreme_mean(torch.tensor([[[[-2.0, 1.0, 3.0]]]]), 1, 1).item()
+    1.0
+    """
+    flat = maps.flatten(2)
+    if not 1 <= n_highest <= flat.shape[2] or not 0 <= n_lowest <= flat.shape[2]:
+        raise ValueError(f"A map of {flat.shape[2]} positions has no {n_highest} highest and {n_lowest} lowest scores.")
+    pooled = flat.topk(n_highest, sorted=False).values.mean(2)
+    if n_lowest:
+        pooled = pooled + weight * flat.topk(n_lowest, largest=False, sorted=False).values.mean(2)
+    return pooled
+
+
+def rescale_and_pad(images: np.ndarray, factors: float | Sequence[float], size: int) -> np.ndarray:
+    """Rescale uint8 images (B, H, W, 3), each by its factor, into the middle of a field of the mean colour.
+
+    Section 3.2: training factors are drawn from 0.7 to 1.4. The result is uint8 (B, size, size, 3).
+    Raises ValueError if a rescaled image is larger than `size`.
+
+    >>> rescale_and_pad(np.zeros((1, 10, 10, 3), np.uint8), 0.5, 8)[0, 2, :, 0].tolist()
+    [124, 0, 0, 0, 0, 0, 124, 124]
+    """
+    mean = np.rint(np.array(MEAN) * 255).astype(np.uint8)
+    padded = np.tile(mean, (len(images), size, size, 1))
+    for field, image, factor in zip(padded, images, np.broadcast_to(factors, len(images)), strict=True):
+        scaled = _resize(torch.as_tensor(image)[None], factor)[0].numpy()
+        height, width = scaled.shape[:2]
+        if max(height, width) > size:
+            raise ValueError(f"An image rescaled to {height}x{width} does not fit into {size} pixels; enlarge size.")
+        top, left = (size - height) // 2, (size - width) // 2
+        field[top : top + height, left : left + width] = scaled
+    return padded
+
+
+def multi_scale_maps(
+    network: nn.Module, images: np.ndarray, factors: Sequence[float] = TEST_FACTORS, batch_size: int = 16
+) -> np.ndarray:
+    """Return class maps averaged over scales at the size of the images, float32 (B, C, H, W) (section 3.3).
+
+    `network` has `class_maps` and `stride`: a ConvNet with head gap, gmp or max, or one made by `to_convolutional`.
+    The image score of a class is the maximum of its map.
+    """
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    with evaluating(network), torch.no_grad():
+        return np.concatenate(
+            [np.mean([_maps_at(network, batch, factor) for factor in factors], 0) for batch in batches]
+        )
+
+
+def locate(score_map: np.ndarray) -> tuple[int, int]:
+    """Return x and y of the maximum of a score map (H, W), the predicted location (section 4.2).
+
+    >>> locate(np.array([[0, 1, 0], [0, 0, 2]]))
+    (2, 1)
+    """
+    y, x = np.unravel_index(np.argmax(score_map), score_map.shape)
+    return int(x), int(y)
+
+
+def _maps_at(network: nn.Module, images: np.ndarray, factor: float) -> np.ndarray:
+    """Class maps of images rescaled by a factor, each cell laid over its own pixels of the unscaled images."""
+    scaled = _resize(torch.as_tensor(images), factor)
+    maps = network.class_maps(normalise(scaled).to(device_of(network)))
+    height, width = images.shape[1:3]
+    covered = [
+        round(network.stride * cells * side / scaled_side)
+        for cells, side, scaled_side in zip(maps.shape[2:], (height, width), scaled.shape[1:3], strict=True)
+    ]
+    enlarged = nn.functional.interpolate(maps.float(), covered, mode="bilinear")
+    return enlarged[:, :, :height, :width].cpu().numpy()
+
+
+def _resize(images: torch.Tensor, factor: float) -> torch.Tensor:
+    size = [max(1, round(side * factor)) for side in images.shape[1:3]]
+    if size == list(images.shape[1:3]):
+        return images
+    moved = images.permute(0, 3, 1, 2).float()
+    resized = nn.functional.interpolate(moved, size, mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _shared_convolution(layer: nn.Linear, kernel: int) -> nn.Conv2d:
+    n_inputs = layer.in_features // kernel**2
+    convolution = nn.Conv2d(n_inputs, layer.out_features, kernel, bias=layer.bias is not None)
+    shape = (layer.out_features, n_inputs, kernel, kernel)
+    convolution.weight = nn.Parameter(layer.weight.detach().view(shape), requires_grad=layer.weight.requires_grad)
+    convolution.bias = layer.bias
+    return convolution
+
+
+def _shared_norm(norm: nn.BatchNorm1d) -> nn.BatchNorm2d:
+    shared = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+    shared.weight, shared.bias = norm.weight, norm.bias
+    for name, buffer in norm.named_buffers():
+        setattr(shared, name, buffer)
+    return shared
