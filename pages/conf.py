@@ -1,6 +1,6 @@
 project = "WSOL companion"
 copyright = "the WSOL companion developers, MIT licence"
-extensions = ["myst_nb", "sphinx_mathjax_offline"]
+extensions = ["myst_nb", "sphinx-mathjax-offline"]
 html_theme = "sphinx_book_theme"
 html_title = "WSOL companion"
 html_theme_options = {"show_navbar_depth": 1, "home_page_in_toc": True}

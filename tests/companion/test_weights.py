@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,18 +41,18 @@ def test_weights_in_torchs_cache_are_found(torch_home, name):
 
 
 def test_neither_cached_nor_to_be_had(torch_home):
-    with pytest.raises(OSError, match="not in torch's cache and cannot be downloaded. Put https://.* by hand"):
+    with pytest.raises(OSError, match=r"not in torch's cache and cannot be downloaded. Put https://.* by hand"):
         weights.imagenet()
 
 
 def test_an_address_that_does_not_answer_is_given_up_soon(torch_home, monkeypatch):
     monkeypatch.delenv("WSOL_OFFLINE")
-    monkeypatch.setattr(weights.requests, "head", lambda url, timeout: time.sleep(60))
+    monkeypatch.setattr(weights.requests, "head", lambda url, timeout: time.sleep(2) or SimpleNamespace(ok=True))
     monkeypatch.setattr(weights, "SECONDS_TO_ANSWER", 0.2)
     began = time.monotonic()
     with pytest.raises(OSError, match="cannot be downloaded"):
         weights.imagenet()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 1.5
 
 
 def test_a_damaged_file_is_named_and_never_unpickled(torch_home):
