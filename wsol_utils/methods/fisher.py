@@ -259,7 +259,7 @@ def fit_linear(
     for C in sorted(Cs):
         with catch_warnings():
             simplefilter("ignore", ConvergenceWarning)
-            candidate = LinearSVC(C=C, dual=True, tol=1e-3, random_state=0).fit(train_x, train_y)
+            candidate = LinearSVC(C=C, dual=True, tol=1e-2, random_state=0).fit(train_x, train_y)
         accuracy = candidate.score(val_x, val_y)
         if accuracy > best_accuracy:
             best, best_accuracy = candidate, accuracy
