@@ -15,6 +15,7 @@ from wsol_utils.methods.networks import (
     pick_device,
     predict,
     unrectified,
+    untrained,
 )
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
@@ -145,3 +146,16 @@ def test_pick_device():
     missing = "cuda" if not torch.cuda.is_available() else "mps"
     with pytest.raises(RuntimeError, match=f"no {missing} device"):
         pick_device(missing)
+
+
+def test_untrained_copies_are_repeatable_and_leave_network_and_generator_alone():
+    network = ConvNet(5, 48, 0.1, head="gap")
+    network.features[1].running_mean.fill_(3)
+    before, state = [value.clone() for value in network.state_dict().values()], torch.get_rng_state()
+    first, again, other = untrained(network, 0), untrained(network, 0), untrained(network, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.features[0].weight, other.features[0].weight)
+    assert not torch.equal(first.features[0].weight, network.features[0].weight)
+    assert first.features[1].running_mean.abs().max() == 0

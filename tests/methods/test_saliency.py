@@ -49,6 +49,13 @@ def test_images_of_a_batch_do_not_mix():
     np.testing.assert_allclose(saliency_map(network, PIXELS, [0, 1, 2]), alone, atol=1e-6)
 
 
+def test_many_images_are_worked_on_in_parts():
+    network = ConvNet(5, 48, 0.1)
+    whole, parts = (saliency_map(network, PIXELS, [0, 4, 2], size) for size in (3, 2))
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    np.testing.assert_allclose(saliency_map(network, PIXELS, 4, 2)[1], whole[1], atol=1e-6)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_nothing_is_left_behind(mode):
     network = ConvNet(5, 48, 0.1).train()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -89,6 +90,24 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
             module.training = training
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
+
+
+def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Return a copy of the network whose weights are drawn anew, so that it has learnt nothing.
+
+    The control of Adebayo et al. 2018: a map that looks the same without training does not show what was learnt.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> torch.equal(untrained(layer).weight, layer.weight)
+    False
+    """
+    twin = deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in twin.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return twin
 
 
 @contextmanager

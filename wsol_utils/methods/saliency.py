@@ -7,23 +7,29 @@ from torch import nn
 from wsol_utils.methods.networks import check_pixels, class_indices, evaluating, normalise, predict
 
 
-def saliency_map(network: nn.Module, pixels: torch.Tensor, classes: int | np.ndarray | torch.Tensor) -> np.ndarray:
+def saliency_map(
+    network: nn.Module, pixels: torch.Tensor, classes: int | np.ndarray | torch.Tensor, batch_size: int = 64
+) -> np.ndarray:
     """Return max over colours of |dS_c/dI|, (B, H, W), by one backward pass (Deep Inside ConvNets, section 3).
 
     `pixels` is float (B, 3, H, W), `classes` one index or one per image; the map has the type of the pixels, float32
-    as a rule. The network runs in evaluation mode, so images of a batch do not mix; nothing of it is changed.
-    Raises ValueError for other pixels and for classes out of range.
+    as a rule. The network runs in evaluation mode, so images of a batch do not mix; nothing of it is changed. At most
+    `batch_size` images are in memory at a time. Raises ValueError for other pixels and for classes out of range.
 
     >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     >>> saliency_map(linear, torch.zeros(1, 3, 2, 2), 1).shape
     (1, 2, 2)
     """
+    maps = []
     with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
-        inputs = check_pixels(network, pixels).detach().clone().requires_grad_()
-        logits = network(inputs)
-        indices = class_indices(classes, *logits.shape).to(logits.device)
-        (gradient,) = torch.autograd.grad(logits.gather(1, indices[:, None]).sum(), inputs)
-    return gradient.abs().amax(1).cpu().numpy()
+        pixels = check_pixels(network, pixels)
+        for number, part in enumerate(pixels.split(batch_size)):
+            inputs = part.detach().clone().requires_grad_()
+            logits = network(inputs)
+            indices = class_indices(classes, len(pixels), logits.shape[1]).split(batch_size)[number].to(logits.device)
+            (gradient,) = torch.autograd.grad(logits.gather(1, indices[:, None]).sum(), inputs)
+            maps.append(gradient.abs().amax(1).cpu())
+    return torch.cat(maps).numpy()
 
 
 def ten_crops(images: np.ndarray, crop_size: int | None = None) -> list[tuple[int, int, bool]]:
