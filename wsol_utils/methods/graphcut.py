@@ -2,16 +2,19 @@
 
 from functools import cache
 
+import joblib
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from sklearn.cluster import kmeans_plusplus
 from threadpoolctl import ThreadpoolController
+from tqdm import tqdm
 
 UNDEFINED, FOREGROUND, BACKGROUND = 0, 1, 2
 UNITS = 100  # integer capacities: hundredths of a nat
 MAX_FIT_PIXELS = 500
 N_ROUNDS, TOLERANCE = 10, 1e-2  # of fitting a mixture: rounds at most, and the gain in nats per pixel that ends them
+LEAST_FOR_ALL_CORES = 32  # images: starting a process for each core takes as long as cutting these
 OUTLIERS = 1e-3  # share of each colour model spread evenly over all colours
 # The half of the eight neighbours that counts every pair once: row step, column step.
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -57,6 +60,27 @@ def graphcut_mask(
             raise ValueError(f"There are no {name} seeds; a map that is constant above or below gives none.")
     unary = colour_log_odds(image, seeds, n_components, seed)
     return minimum_cut(unary, contrast_weights(image, smoothness), seeds)
+
+
+def graphcut_masks(
+    images: np.ndarray, seeds: np.ndarray, n_components: int = 5, smoothness: float = 50.0, seed: int = 0
+) -> np.ndarray:
+    """Segment many images (N, H, W, 3) from their seeds (N, H, W) by `graphcut_mask`, bool (N, H, W), on all cores.
+
+    An image without seeds of both kinds, from a map without differences, is segmented as a whole: its mask is full.
+
+    >>> graphcut_masks(np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.uint8)).sum().item()
+    32
+    """
+    if len(images) != len(seeds):
+        raise ValueError(f"Give seeds for every image, not {len(seeds)} for {len(images)} images.")
+    n_jobs = 1 if len(images) < LEAST_FOR_ALL_CORES else -1
+    work = joblib.Parallel(n_jobs=n_jobs, batch_size=8, return_as="generator")(
+        joblib.delayed(_mask_or_all)(image, marks, n_components, smoothness, seed)
+        for image, marks in zip(images, seeds, strict=True)
+    )
+    masks = list(tqdm(work, "GraphCut", total=len(images), unit="image", leave=False, disable=n_jobs == 1))
+    return np.array(masks, bool).reshape(np.shape(seeds))
 
 
 def colour_log_odds(image: np.ndarray, seeds: np.ndarray, n_components: int = 5, seed: int = 0) -> np.ndarray:
@@ -106,6 +130,11 @@ def minimum_cut(log_odds: np.ndarray, weights: list[np.ndarray], seeds: np.ndarr
     inside = np.zeros(n_nodes, bool)
     inside[breadth_first_order(residual, 0, return_predecessors=False)] = True
     return inside[nodes]
+
+
+def _mask_or_all(image: np.ndarray, seeds: np.ndarray, *options: float) -> np.ndarray:
+    both = (seeds == FOREGROUND).any() and (seeds == BACKGROUND).any()
+    return graphcut_mask(image, seeds, *options) if both else np.ones(seeds.shape, bool)
 
 
 def _neighbours(array: np.ndarray, step: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
