@@ -14,9 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if re.match(r"[\w-]", line)]
 LOCK = [Requirement(line) for line in LINES]
-ASKED = [
-    Requirement(line) for line in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
-]
+GROUPS = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+ASKED = [Requirement(line) for group in GROUPS for line in group]
 
 
 @pytest.mark.parametrize("requirement", ASKED, ids=str)

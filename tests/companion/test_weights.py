@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,7 +120,8 @@ def test_damaged_shipped_weights_are_named(tmp_path, monkeypatch):
 
 def test_networks_of_other_data_are_trained_once_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("WSOL_STORE", str(tmp_path))
-    dataset = load("scenes", view="hues")
+    scenes = load("scenes", view="hues")
+    dataset = replace(scenes, read=lambda name, n_images, size, epoch: scenes.read(name, 64, size, epoch))
     profile = settings.load_profile("quick")
     monkeypatch.setattr(weights, "RECIPES", {})
     first = weights.trained(dataset, "gap", profile)

@@ -1,5 +1,6 @@
 """What every notebook does first and last: open its data at the profile's size, write down its claims."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +50,27 @@ def begin(name: str, profile: str, dataset: str = "scenes", seed: int = 0) -> Ch
         OSError: the data set is not there, with where it was looked for.
     """
     plots.use_house_style()
-    options = {"n_classes": N_CLASSES.get(profile)} if dataset == "tiny-imagenet" else {}
-    chapter = Chapter(name, settings.load_profile(profile), load(dataset, **options), seed, str(pick_device()))
+    chapter = Chapter(name, settings.load_profile(profile), open_dataset(dataset, profile), seed, str(pick_device()))
     print(f"profile {profile} · data set {dataset} · seed {seed} · device {chapter.device}")
     print(
         f"wsol_utils {__version__} · torch {torch.__version__.split('+')[0]} · "
         f"torchvision {torchvision.__version__.split('+')[0]} · matplotlib {matplotlib.__version__}"
     )
     return chapter
+
+
+def open_dataset(name: str, profile: str) -> DataSet:
+    """The data set at the profile's number of classes; `WSOL_DATA_ROOT` (the option --root) says where it is.
+
+    Raises:
+        ValueError: unknown data set, or a folder that is not named.
+        OSError: the data set is not there, with where it was looked for.
+    """
+    if name == "tiny-imagenet":
+        return load(name, n_classes=N_CLASSES.get(profile))
+    if name == "folder":
+        return load(name, root=os.environ.get("WSOL_DATA_ROOT"))
+    return load(name)
 
 
 def shipped_claims() -> str:

@@ -110,14 +110,23 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def reproduce(
-    names: list[str], profile: str, dataset: str, parameters: dict[str, object] | None = None
+    names: list[str], profile: str, dataset: str, parameters: dict[str, object] | None = None, fingerprint: str = ""
 ) -> Iterator[Outcome]:
     """Execute notebooks one after the other into the output folder, going on after failures.
 
-    What an earlier call has already made from the same notebook, package and parameters is not made again.
-    Yields an `Outcome` for each.
+    What an earlier call has already made from the same notebook, package, parameters and data (of this fingerprint)
+    is not made again. Yields an `Outcome` for each.
+
+    Raises:
+        OSError: the output folder cannot be written.
     """
     folder = run_folder(profile, dataset)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written ({error.strerror}): set WSOL_OUTPUT to a folder that can."
+        ) from error
     expected = _expected_seconds(profile)
     seconds = {name: expected.get(name, [1.0] * len(_read(name).cells)) for name in names}
     with tqdm(
@@ -125,7 +134,8 @@ def reproduce(
     ) as bar:
         for name in names:
             bar.set_description_str(name)
-            outcome = _reproduce_one(name, folder, profile, dataset, parameters or {}, seconds[name], bar)
+            wanted = {"profile": profile, "dataset": dataset, **(parameters or {})}
+            outcome = _reproduce_one(name, folder, wanted, fingerprint, seconds[name], bar)
             yield outcome
 
 
@@ -135,17 +145,16 @@ def run_folder(profile: str, dataset: str) -> Path:
 
 
 def _reproduce_one(
-    name: str, folder: Path, profile: str, dataset: str, extra: dict[str, object], expected: list[float], bar: tqdm
+    name: str, folder: Path, wanted: dict[str, object], fingerprint: str, expected: list[float], bar: tqdm
 ) -> Outcome:
     output = folder / f"{name}.ipynb"
     declared = papermill.inspect_notebook(str(settings.notebooks_folder() / f"{name}.ipynb"))
-    wanted = {"profile": profile, "dataset": dataset, **extra}
     parameters = {
         key: value for key, value in wanted.items() if key in declared and repr(value) != declared[key]["default"]
     }
     if parameters:
         expected = [*expected[:2], 0.0, *expected[2:]]  # papermill injects a cell after the parameters
-    signature = _signature(name, wanted)
+    signature = _signature(name, [wanted, fingerprint])
     record = folder / f"{name}.json"
     start_of_bar = bar.n
     if output.exists() and record.exists():
@@ -192,9 +201,9 @@ def _kernel_environment() -> Iterator[None]:
             os.environ["MPLBACKEND"] = backend
 
 
-def _signature(name: str, parameters: dict[str, object]) -> str:
+def _signature(name: str, run: object) -> str:
     sources = [cell.source for cell in _read(name).cells]
-    digest = hashlib.sha256(json.dumps([parameters, sources], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([run, sources], sort_keys=True).encode())
     package = sorted(path for path in (settings.ROOT / "wsol_utils").rglob("*") if path.suffix in {".py", ".toml"})
     for path in [*package, *sorted(settings.weights_folder().glob("*.safetensors"))]:
         digest.update(path.read_bytes())

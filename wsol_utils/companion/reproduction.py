@@ -5,8 +5,7 @@ import os
 import shutil
 import sys
 
-from wsol_utils import datasets
-from wsol_utils.companion import notebooks, pages, settings, weights
+from wsol_utils.companion import chapter, notebooks, pages, settings, weights
 from wsol_utils.companion.notebooks import Outcome
 from wsol_utils.display.tables import markdown_table
 from wsol_utils.evaluation import claims
@@ -21,13 +20,13 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     """
     names = notebooks.select(requested)
     settings.load_profile(profile)
-    datasets.load(dataset)
+    fingerprint = chapter.open_dataset(dataset, profile).fingerprint
     try:
         weights.fetch_imagenet(model)
     except OSError as error:
         os.environ["WSOL_OFFLINE"] = "1"
         print(f"{error} Scenes and the network trained on them stand in for photographs.", file=sys.stderr)
-    outcomes = list(notebooks.reproduce(names, profile, dataset, {"model": model}))
+    outcomes = list(notebooks.reproduce(names, profile, dataset, {"model": model}, fingerprint))
     print(_closing_table(outcomes, profile, dataset))
     for outcome in outcomes:
         if outcome.error:
