@@ -33,6 +33,18 @@ def test_truth_is_green_and_solid_prediction_orange_and_dashed():
     assert truth.get_bbox().bounds == (0.5, 1.5, 4, 4), "the box's edges are pixel edges"
 
 
+def test_painted_boxes_keep_the_inside_and_the_house_colours():
+    image = np.full((30, 40, 3), 7, np.uint8)
+    truth = plots.paint_box(image, (5, 4, 35, 26), "truth")
+    assert (truth[4, 5:35] == [0x1A, 0x98, 0x50]).all()
+    assert (truth[6:24, 7:33] == 7).all()
+    assert (truth[:4] == 7).all()
+    prediction = plots.paint_box(image, (5, 4, 35, 26))
+    painted = (prediction[4, 5:35] == [0xF4, 0x6D, 0x43]).all(1)
+    assert 0.3 < painted.mean() < 0.9, "dashed"
+    assert (image == 7).all()
+
+
 def test_seed_colours_are_the_talks():
     image = plots.seed_image(np.array([[0, 1, 2]]))
     red, blue, cyan = image[0].astype(int)
