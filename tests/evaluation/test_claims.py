@@ -45,7 +45,7 @@ def result(number="C5.4", **changes):
 def test_every_claim_of_the_seven_notebooks_is_there():
     counts = {"C2": 10, "C3": 9, "C4": 14, "C5": 13, "C6": 7, "C7": 10}
     expected = [f"{chapter}.{i}" for chapter, n in counts.items() for i in range(1, n + 1)]
-    assert list(claims()) == expected
+    assert list(claims()) == [*expected, "C9.8"]
     for entry in claims().values():
         assert entry.notebook in {f"0{i}" for i in range(1, 8)}
         assert entry.sentence.endswith(".")
