@@ -1,5 +1,7 @@
 """Splits keep their fields together, and data sets check what they are asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,6 +74,17 @@ def test_boxes_of_label_without_boxes():
     bare = Split(split.name, split.images, split.labels, split.label_sets, split.names)
     with pytest.raises(ValueError, match="has no boxes"):
         bare.boxes_of_label(0)
+
+
+def test_object_masks_are_the_masks_or_else_the_filled_boxes():
+    split = make_split()
+    wanted = np.zeros((8, 8), bool)
+    wanted[:2, :4] = True
+    np.testing.assert_array_equal(split.object_masks()[3], wanted)
+    split.boxes[0][0] = (7.2, 3.6, 7.4, 5.1)
+    assert np.argwhere(split.object_masks()[0]).tolist() == [[3, 7], [4, 7], [5, 7]]
+    outlined = replace(split, masks=np.ones((5, 8, 8), bool))
+    assert outlined.object_masks() is outlined.masks
 
 
 def test_fields_of_unequal_length_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from math import ceil
 
 import numpy as np
 
@@ -80,6 +81,19 @@ class Split:
         if not 0 <= i < len(self):
             raise ValueError(f"Split {self.name!r} has {len(self)} images; there is no image {i}.")
         return self.boxes[i][self.box_labels[i] == self.labels[i]]
+
+    def object_masks(self) -> np.ndarray:
+        """Return the pixels of objects of class `labels[i]`, bool (N, S, S): `masks`, or else all that the boxes touch.
+
+        Raises ValueError where the data set has neither.
+        """
+        if self.masks is not None:
+            return self.masks
+        filled = np.zeros(self.images.shape[:3], bool)
+        for i, mask in enumerate(filled):
+            for x0, y0, x1, y1 in self.boxes_of_label(i):
+                mask[int(y0) : ceil(y1), int(x0) : ceil(x1)] = True
+        return filled
 
 
 @dataclass(frozen=True)
