@@ -164,14 +164,15 @@ def test_the_seed_alone_decides():
 def test_many_masks_are_the_masks_one_by_one(n_images):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n_images, 16, 18, 3), np.uint8)
-    seeds = np.stack([seeds_from_map(score_map, 0.8, 0.3) for score_map in rng.random((n_images, 16, 18))])
-    seeds[1] = 0
-    masks = graphcut_masks(images, seeds, smoothness=5)
+    score_maps = rng.random((n_images, 16, 18))
+    score_maps[1] = 7
+    masks = graphcut_masks(images, score_maps, 0.8, 0.2, smoothness=5)
     assert masks[1].all()
     for i in (0, 2, n_images - 1):
-        np.testing.assert_array_equal(masks[i], graphcut_mask(images[i], seeds[i], smoothness=5))
+        seeds = seeds_from_map(score_maps[i], 0.8, 0.2)
+        np.testing.assert_array_equal(masks[i], graphcut_mask(images[i], seeds, smoothness=5))
     with pytest.raises(ValueError, match="not 2 for 3 images"):
-        graphcut_masks(images[:3], seeds[:2])
+        graphcut_masks(images[:3], score_maps[:2])
 
 
 def test_seeds_are_quantiles_of_this_map():

@@ -63,24 +63,30 @@ def graphcut_mask(
 
 
 def graphcut_masks(
-    images: np.ndarray, seeds: np.ndarray, n_components: int = 5, smoothness: float = 50.0, seed: int = 0
+    images: np.ndarray,
+    score_maps: np.ndarray,
+    foreground_quantile: float = 0.95,
+    background_quantile: float = 0.30,
+    smoothness: float = 50.0,
+    seed: int = 0,
 ) -> np.ndarray:
-    """Segment many images (N, H, W, 3) from their seeds (N, H, W) by `graphcut_mask`, bool (N, H, W), on all cores.
+    """Segment many images (N, H, W, 3) from the seeds of their score maps (N, H, W), bool (N, H, W), on all cores.
 
-    An image without seeds of both kinds, from a map without differences, is segmented as a whole: its mask is full.
+    An image whose map gives no seeds of one kind, being flat, is segmented as a whole: its mask is full.
+    Raises ValueError if the numbers of images and maps differ, and as `seeds_from_map` does.
 
-    >>> graphcut_masks(np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.uint8)).sum().item()
+    >>> graphcut_masks(np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4))).sum().item()
     32
     """
-    if len(images) != len(seeds):
-        raise ValueError(f"Give seeds for every image, not {len(seeds)} for {len(images)} images.")
+    if len(images) != len(score_maps):
+        raise ValueError(f"Give a score map for every image, not {len(score_maps)} for {len(images)} images.")
+    seeds = [seeds_from_map(score_map, foreground_quantile, background_quantile) for score_map in score_maps]
     n_jobs = 1 if len(images) < LEAST_FOR_ALL_CORES else -1
     work = joblib.Parallel(n_jobs=n_jobs, batch_size=8, return_as="generator")(
-        joblib.delayed(_mask_or_all)(image, marks, n_components, smoothness, seed)
-        for image, marks in zip(images, seeds, strict=True)
+        joblib.delayed(_mask_or_all)(image, marks, smoothness, seed) for image, marks in zip(images, seeds, strict=True)
     )
     masks = list(tqdm(work, "GraphCut", total=len(images), unit="image", leave=False, disable=n_jobs == 1))
-    return np.array(masks, bool).reshape(np.shape(seeds))
+    return np.array(masks, bool).reshape(images.shape[:3])
 
 
 def colour_log_odds(image: np.ndarray, seeds: np.ndarray, n_components: int = 5, seed: int = 0) -> np.ndarray:
@@ -132,9 +138,9 @@ def minimum_cut(log_odds: np.ndarray, weights: list[np.ndarray], seeds: np.ndarr
     return inside[nodes]
 
 
-def _mask_or_all(image: np.ndarray, seeds: np.ndarray, *options: float) -> np.ndarray:
+def _mask_or_all(image: np.ndarray, seeds: np.ndarray, smoothness: float, seed: int) -> np.ndarray:
     both = (seeds == FOREGROUND).any() and (seeds == BACKGROUND).any()
-    return graphcut_mask(image, seeds, *options) if both else np.ones(seeds.shape, bool)
+    return graphcut_mask(image, seeds, smoothness=smoothness, seed=seed) if both else np.ones(seeds.shape, bool)
 
 
 def _neighbours(array: np.ndarray, step: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
