@@ -10,6 +10,7 @@ from sklearn.mixture import GaussianMixture
 from wsol_utils.methods.graphcut import (
     colour_log_odds,
     contrast_weights,
+    graphcut_boxes,
     graphcut_mask,
     graphcut_masks,
     minimum_cut,
@@ -121,6 +122,15 @@ def two_colours(noise):
 def test_two_colours_are_recovered_exactly(noise):
     image, truth, score_map = two_colours(noise)
     np.testing.assert_array_equal(graphcut_mask(image, seeds_from_map(score_map)), truth)
+
+
+def test_boxes_hold_the_largest_piece_only():
+    image, truth, score_map = two_colours(0)
+    image[26:34, :5] = image[30, 30]  # a speck of the object's colour
+    rows, columns = np.flatnonzero(truth.any(1)), np.flatnonzero(truth.any(0))
+    tight = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    assert graphcut_mask(image, seeds_from_map(score_map, 0.95, 0.1))[30, 0]
+    np.testing.assert_array_equal(graphcut_boxes(image[None], score_map[None], 0.95, 0.1), [tight])
 
 
 def test_more_smoothness_gives_a_shorter_border():

@@ -10,6 +10,8 @@ from sklearn.cluster import kmeans_plusplus
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
+from wsol_utils.evaluation.boxes import box_of_mask, largest_component
+
 UNDEFINED, FOREGROUND, BACKGROUND = 0, 1, 2
 UNITS = 100  # integer capacities: hundredths of a nat
 MAX_FIT_PIXELS = 500
@@ -87,6 +89,16 @@ def graphcut_masks(
     )
     masks = list(tqdm(work, "GraphCut", total=len(images), unit="image", leave=False, disable=n_jobs == 1))
     return np.array(masks, bool).reshape(images.shape[:3])
+
+
+def graphcut_boxes(images: np.ndarray, score_maps: np.ndarray, *options: float, **named: float) -> np.ndarray:
+    """Return the box of the largest piece of each of `graphcut_masks`, int64 (N, 4), ends exclusive (same section).
+
+    >>> graphcut_boxes(np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4))).tolist()
+    [[0, 0, 4, 4]]
+    """
+    masks = graphcut_masks(images, score_maps, *options, **named)
+    return np.array([box_of_mask(largest_component(mask)) for mask in masks]).reshape(-1, 4)
 
 
 def colour_log_odds(image: np.ndarray, seeds: np.ndarray, n_components: int = 5, seed: int = 0) -> np.ndarray:
