@@ -73,6 +73,11 @@ def test_classes_of_a_batch_do_not_mix():
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-3)
 
 
+def test_a_network_in_double_precision_draws_in_double_precision():
+    drawn = class_model(network().double(), [0], **QUIET).pixels
+    assert drawn.dtype == torch.float64
+
+
 def test_the_seed_draws_the_shifts_and_nothing_else_does():
     first, again, other = (class_model(network(), [0], shift=4, seed=seed, **QUIET).pixels for seed in (0, 0, 1))
     assert torch.equal(first, again)

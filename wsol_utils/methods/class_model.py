@@ -15,7 +15,9 @@ OBJECTIVES = ("score", "log_posterior")
 
 @dataclass(frozen=True)
 class ClassModel:
-    """Class model images, pixels float32 (B, 3, S, S), and the traces of the ascent, float32 (n_steps + 1, B)."""
+    """Class model images, pixels (B, 3, S, S) in the network's precision, and the traces of the ascent, float32
+    (n_steps + 1, B).
+    """
 
     pixels: torch.Tensor
     score: torch.Tensor
@@ -62,7 +64,8 @@ def class_model(
         raise ValueError(f"Unknown objective {objective!r}; choose one of {', '.join(OBJECTIVES)}.")
     generator = torch.Generator().manual_seed(seed)
     device = device_of(network)
-    pixels = torch.zeros((len(classes), 3, image_size, image_size), device=device)
+    dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
+    pixels = torch.zeros((len(classes), 3, image_size, image_size), dtype=dtype, device=device)
     velocity = torch.zeros_like(pixels)
     scores, log_posteriors = [], []
 
