@@ -1,5 +1,6 @@
 # make reproduce runs the notebooks and builds the pages; make test proves that everything works.
 PYTHON ?= python3
+export OMP_NUM_THREADS ?= 2  # results differ in the last digits between thread counts
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := $(BIN)/python
 
