@@ -26,7 +26,7 @@ def load(root: str | os.PathLike | None = None) -> DataSet:
     skipped. Raises OSError if the folder is missing or a class too small, ValueError without `root`.
     """
     if root is None:
-        raise ValueError('Data set folder needs root (--root on the command line): a folder with a sub-folder a class.')
+        raise ValueError("Data set folder needs root (--root on the command line): a folder with a sub-folder a class.")
     path = Path(root).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"There is no folder {path}: give a folder that holds one sub-folder a class.")
