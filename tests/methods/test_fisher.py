@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.feature import fisher_vector as skimage_fisher_vector
 from sklearn.mixture import GaussianMixture
+from sklearn.svm import LinearSVC
 
 from wsol_utils.methods import fisher, histograms
 from wsol_utils.methods.fisher import Vocabulary, fisher_vector, l2, ssr
@@ -176,6 +177,20 @@ def test_fit_linear_takes_c_from_validation_and_never_trains_on_it():
     assert classifier.C == 0.1
     assert classifier.coef_.shape == (3, 5)
     assert classifier.score(x[60:], y[60:]) > 0.9
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_fit_linear_gives_the_machines_that_liblinear_finds(n_classes):
+    rng = np.random.default_rng(8)
+    y = np.arange(120) % n_classes
+    x = rng.normal(0, 1, (n_classes, 30))[y] + rng.normal(0, 1, (120, 30))
+    ours = fisher.fit_linear(x[:80], y[:80], x[80:], y[80:], Cs=[0.1])
+    theirs = LinearSVC(C=0.1, loss="hinge", intercept_scaling=100, max_iter=1_000_000).fit(x[:80], y[:80])
+    scores = ours.decision_function(x[80:])
+    assert np.corrcoef(scores.ravel(), theirs.decision_function(x[80:]).ravel())[0, 1] > 0.995
+    np.testing.assert_array_equal(
+        ours.predict(x[80:]), ours.classes_[scores.argmax(1) if n_classes > 2 else (scores > 0) * 1]
+    )
 
 
 def test_shares_and_map_add_up_to_the_score(photos, vocabulary):

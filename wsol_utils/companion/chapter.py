@@ -9,7 +9,7 @@ import torch
 import torchvision
 
 from wsol_utils import __version__
-from wsol_utils.companion import notebooks, settings
+from wsol_utils.companion import settings
 from wsol_utils.companion.settings import Profile
 from wsol_utils.companion.store import write_atomically
 from wsol_utils.datasets import load
@@ -34,7 +34,7 @@ class Chapter:
 
     @property
     def claims_path(self) -> Path:
-        return notebooks.run_folder(self.profile.name, self.dataset.name) / "claims" / f"{self.name}.json"
+        return settings.run_folder(self.profile.name, self.dataset.name) / "claims" / f"{self.name}.json"
 
     def finish(self, results: list[ClaimResult]) -> str:
         """Write the claims measured in this notebook where the pages find them; return their table in Markdown."""

@@ -120,7 +120,7 @@ def reproduce(
     Raises:
         OSError: the output folder cannot be written.
     """
-    folder = run_folder(profile, dataset)
+    folder = settings.run_folder(profile, dataset)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,11 +137,6 @@ def reproduce(
             wanted = {"profile": profile, "dataset": dataset, **(parameters or {})}
             outcome = _reproduce_one(name, folder, wanted, fingerprint, seconds[name], bar)
             yield outcome
-
-
-def run_folder(profile: str, dataset: str) -> Path:
-    """Where a run's notebooks and claims go."""
-    return settings.output_folder() / (profile if dataset == "scenes" else f"{profile}-{dataset}")
 
 
 def _reproduce_one(

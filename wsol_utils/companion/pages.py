@@ -23,7 +23,7 @@ def build(profile: str, dataset: str = "scenes") -> Path:
         RuntimeError: Sphinx failed, with its last words.
         OSError: the output folder cannot be written.
     """
-    run = notebooks.run_folder(profile, dataset)
+    run = settings.run_folder(profile, dataset)
     source, target = settings.output_folder() / "pages-source", settings.output_folder() / "pages"
     try:
         shutil.rmtree(source, ignore_errors=True)

@@ -49,7 +49,7 @@ def update_committed() -> int:
         print(f"{outcome.name} failed in {outcome.error}", file=sys.stderr)
     if failed:
         return len(failed)
-    run, results = notebooks.run_folder("laptop", "scenes"), settings.results_folder()
+    run, results = settings.run_folder("laptop", "scenes"), settings.results_folder()
     seconds = {}
     for name in names:
         shutil.copy(run / f"{name}.ipynb", settings.notebooks_folder())
@@ -63,7 +63,7 @@ def update_committed() -> int:
 def _closing_table(outcomes: list[Outcome], profile: str, dataset: str) -> str:
     rows = []
     for outcome in outcomes:
-        path = notebooks.run_folder(profile, dataset) / "claims" / f"{outcome.name}.json"
+        path = settings.run_folder(profile, dataset) / "claims" / f"{outcome.name}.json"
         results = claims.from_json(path.read_text()) if path.exists() and not outcome.error else []
         reproduced = sum(result.verdict == "reproduced" for result in results)
         state = "FAILED" if outcome.error else "already made" if outcome.reused else f"{outcome.seconds:.0f} s"

@@ -59,6 +59,11 @@ def output_folder() -> Path:
     return _folder("WSOL_OUTPUT", ROOT / "build")
 
 
+def run_folder(profile: str, dataset: str) -> Path:
+    """Where a run's notebooks and claims go."""
+    return output_folder() / (profile if dataset == "scenes" else f"{profile}-{dataset}")
+
+
 def store_folder() -> Path:
     """Expensive results that are kept between runs; `WSOL_STORE` moves it."""
     return _folder("WSOL_STORE", ROOT / "data" / "cache" / "store")

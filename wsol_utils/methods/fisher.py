@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from sklearn.svm import LinearSVC
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from wsol_utils.methods.histograms import bag_of_words, need_at_least
 from wsol_utils.methods.sift import BIN_SIZES, STEP, dense_sift
@@ -249,17 +250,25 @@ def fit_linear(
     train_y: np.ndarray,
     val_x: np.ndarray,
     val_y: np.ndarray,
-    Cs: Sequence[float] = (0.01, 0.1, 1, 10),
+    Cs: Sequence[float] = (0.01, 0.1, 1, 10, 100),
 ) -> LinearSVC:
     """Fit one-vs-rest linear SVMs on train for each C and return the ones with the best validation accuracy.
 
+    Encodings are longer than there are images, so the machines are fitted on the Gram matrix and turned into weights.
     Of equal ones the smallest C wins; the chosen value is the attribute `C`.
+
+    Args:
+        train_x, val_x: encodings (N, D).
+        train_y, val_y: their labels (N,), of two classes or more.
     """
+    gram = train_x @ train_x.T
     best, best_accuracy = None, -1.0
     for C in sorted(Cs):
-        with catch_warnings():
-            simplefilter("ignore", ConvergenceWarning)
-            candidate = LinearSVC(C=C, dual=True, tol=1e-2, random_state=0).fit(train_x, train_y)
+        machines = OneVsRestClassifier(SVC(C=C, kernel="precomputed", tol=1e-2)).fit(gram, train_y)
+        candidate = LinearSVC(C=C, loss="hinge")
+        candidate.classes_, candidate.n_features_in_ = machines.classes_, train_x.shape[1]
+        candidate.coef_ = np.concatenate([m.dual_coef_ @ train_x[m.support_] for m in machines.estimators_])
+        candidate.intercept_ = np.concatenate([m.intercept_ for m in machines.estimators_])
         accuracy = candidate.score(val_x, val_y)
         if accuracy > best_accuracy:
             best, best_accuracy = candidate, accuracy
