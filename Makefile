@@ -33,7 +33,8 @@ nbval: quick                        # ... and once more from an empty store, com
 	WSOL_OFFLINE=1 WSOL_OUTPUT=$(QUICK)/second WSOL_STORE=$(QUICK)/store-2 WSOL_NBVAL=repeat \
 		$(RUN) -m pytest -q -p tests.nbval_options --nbval --nbval-current-env --nbval-kernel-startup-timeout 180 $(QUICK)/quick
 
-verify: .venv/installed             ## the committed notebooks still print what they show
+verify: .venv/installed             ## the committed notebooks are whole and still print what they show
+	$(RUN) -m pytest -q tests/notebooks
 	WSOL_OUTPUT=build/verify WSOL_NBVAL=committed \
 		$(RUN) -m pytest -q -p tests.nbval_options --nbval --nbval-current-env --nbval-kernel-startup-timeout 180 notebooks
 

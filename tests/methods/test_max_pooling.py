@@ -3,11 +3,10 @@ import pytest
 import torch
 from torch import nn
 
+from wsol_utils.evaluation.points import point_of_maximum
 from wsol_utils.methods.convnet import ConvNet, GlobalMax
 from wsol_utils.methods.max_pooling import (
     SlidingConvNet,
-    extreme_mean,
-    locate,
     log_sum_exp,
     multi_label_loss,
     multi_scale_maps,
@@ -126,14 +125,6 @@ def test_log_sum_exp_runs_from_the_mean_to_the_maximum():
     torch.testing.assert_close(log_sum_exp(MAPS, 5), (5 * MAPS).exp().mean((2, 3)).log() / 5)
 
 
-def test_extreme_mean_by_sorting():
-    ordered = np.sort(MAPS.numpy().reshape(2, 3, -1))
-    expected = ordered[..., -4:].mean(-1) + 0.7 * ordered[..., :3].mean(-1)
-    np.testing.assert_allclose(extreme_mean(MAPS, 4, 3, 0.7).numpy(), expected)
-    torch.testing.assert_close(extreme_mean(MAPS, 1), MAPS.amax((2, 3)))
-    torch.testing.assert_close(extreme_mean(MAPS, 30), MAPS.mean((2, 3)))
-
-
 def test_rescale_and_pad_keeps_the_image_in_the_middle():
     fields = rescale_and_pad(IMAGES, [1.0, 0.5], 120)
     assert fields.shape == (2, 120, 120, 3)
@@ -167,7 +158,7 @@ def test_a_spot_stays_in_its_place_at_every_scale(factor):
 
     images = np.zeros((1, 80, 112, 3), np.uint8)
     images[:, 50:58, 81:89] = 255
-    x, y = locate(multi_scale_maps(Brightness(), images, (factor,))[0, 0])
+    x, y = point_of_maximum(multi_scale_maps(Brightness(), images, (factor,))[0, 0])
     assert abs(x - 84.5) < 7
     assert abs(y - 53.5) < 7
 
@@ -179,5 +170,3 @@ def test_errors_name_the_thing_and_the_cure():
         multi_label_loss(torch.zeros(2, 3), torch.zeros(2))
     with pytest.raises(ValueError, match="does not fit into 100 pixels; enlarge size"):
         rescale_and_pad(IMAGES, 1.0, 100)
-    with pytest.raises(ValueError, match="A map of 30 positions has no 31 highest"):
-        extreme_mean(MAPS, 31)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,7 +77,10 @@ def execute(name: str, output: Path, parameters: dict[str, object], on_cell: Cal
                 kernel_name="python3",
                 progress_bar=False,
                 start_timeout=180,
-                config=Config(KernelManager={"transport": "tcp" if os.name == "nt" else "ipc"}),
+                config=Config(
+                    KernelManager={"transport": "tcp" if os.name == "nt" else "ipc"},
+                    NotebookClient={"shutdown_kernel": "immediate"},
+                ),
                 on_cell_start=lambda cell, cell_index: on_cell(cell_index),
             )
     except OSError as error:
@@ -144,9 +148,8 @@ def _reproduce_one(
 ) -> Outcome:
     output = folder / f"{name}.ipynb"
     declared = papermill.inspect_notebook(str(settings.notebooks_folder() / f"{name}.ipynb"))
-    parameters = {
-        key: value for key, value in wanted.items() if key in declared and repr(value) != declared[key]["default"]
-    }
+    defaults = {key: literal_eval(entry["default"]) for key, entry in declared.items()}
+    parameters = {key: value for key, value in wanted.items() if key in defaults and value != defaults[key]}
     if parameters:
         expected = [*expected[:2], 0.0, *expected[2:]]  # papermill injects a cell after the parameters
     signature = _signature(name, [wanted, fingerprint])

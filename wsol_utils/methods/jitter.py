@@ -55,7 +55,8 @@ def crop_and_flip(images: torch.Tensor, generator: torch.Generator, crop: float,
     rows, columns = indices
     flipped = torch.rand((n_images, 1), generator=generator) < flip
     columns = torch.where(flipped, columns.flip(1), columns)
-    return images[torch.arange(n_images)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    moved = zip(images.numpy(), rows.numpy(), columns.numpy(), strict=True)
+    return torch.from_numpy(np.stack([image.take(row, 0).take(column, 1) for image, row, column in moved]))
 
 
 def add_colour_noise(images: torch.Tensor, generator: torch.Generator, deviation: float) -> torch.Tensor:
@@ -69,13 +70,14 @@ def add_colour_noise(images: torch.Tensor, generator: torch.Generator, deviation
 
 def occlude(images: torch.Tensor, generator: torch.Generator, largest: float) -> torch.Tensor:
     """Cover a rectangle of each image with the mean colour, its sides uniform from 0 to `largest` times the image's."""
-    covered = []
+    spans = []
     for side in images.shape[1:3]:
-        share, place = torch.rand((2, len(images), 1), generator=generator)
+        share, place = torch.rand((2, len(images)), generator=generator)
         length = (share * largest * side).round()
         start = (place * (side - length)).round()
-        positions = torch.arange(side)
-        covered.append((positions >= start) & (positions < start + length))
-    rows, columns = covered
+        spans.append(torch.stack([start, start + length], 1).long().tolist())
     mean = (torch.tensor(MEAN) * 255).round().to(torch.uint8)
-    return torch.where((rows[:, :, None] & columns[:, None, :])[..., None], mean, images)
+    occluded = images.clone()
+    for image, (top, bottom), (left, right) in zip(occluded, *spans, strict=True):
+        image[top:bottom, left:right] = mean
+    return occluded

@@ -89,22 +89,18 @@ def log_sum_exp(maps: torch.Tensor, sharpness: float) -> torch.Tensor:
     return ((sharpness * flat).logsumexp(2) - np.log(flat.shape[2])) / sharpness
 
 
-def extreme_mean(maps: torch.Tensor, n_highest: int, n_lowest: int = 0, weight: float = 1.0) -> torch.Tensor:
-    """Pool (B, C, h, w) to (B, C): mean of the highest scores plus `weight` times the mean of the lowest.
+def rescale(images: np.ndarray, factor: float) -> np.ndarray:
+    """Rescale uint8 images (B, H, W, 3) by one factor, antialiased, to sides of at least one pixel.
 
-    WELDON (Durand et al. 2016) with weight 1, WILDCAT (2017) with a smaller one. Raises ValueError for more scores
-    than positions.
-
-    >>> extreme_mean(torch.tensor([[[[-2.0, 1.0, 3.0]]]]), 1, 1).item()
-    1.0
+    >>> rescale(np.zeros((1, 10, 20, 3), np.uint8), 0.5).shape
+    (1, 5, 10, 3)
     """
-    flat = maps.flatten(2)
-    if not 1 <= n_highest <= flat.shape[2] or not 0 <= n_lowest <= flat.shape[2]:
-        raise ValueError(f"A map of {flat.shape[2]} positions has no {n_highest} highest and {n_lowest} lowest scores.")
-    pooled = flat.topk(n_highest, sorted=False).values.mean(2)
-    if n_lowest:
-        pooled = pooled + weight * flat.topk(n_lowest, largest=False, sorted=False).values.mean(2)
-    return pooled
+    size = [max(1, round(side * factor)) for side in images.shape[1:3]]
+    if size == list(images.shape[1:3]):
+        return images
+    moved = torch.as_tensor(images).permute(0, 3, 1, 2).float()
+    resized = nn.functional.interpolate(moved, size, mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def rescale_and_pad(images: np.ndarray, factors: float | Sequence[float], size: int) -> np.ndarray:
@@ -119,7 +115,7 @@ def rescale_and_pad(images: np.ndarray, factors: float | Sequence[float], size: 
     mean = np.rint(np.array(MEAN) * 255).astype(np.uint8)
     padded = np.tile(mean, (len(images), size, size, 1))
     for field, image, factor in zip(padded, images, np.broadcast_to(factors, len(images)), strict=True):
-        scaled = _resize(torch.as_tensor(image)[None], factor)[0].numpy()
+        scaled = rescale(image[None], factor)[0]
         height, width = scaled.shape[:2]
         if max(height, width) > size:
             raise ValueError(f"An image rescaled to {height}x{width} does not fit into {size} pixels; enlarge size.")
@@ -134,7 +130,7 @@ def multi_scale_maps(
     """Return class maps averaged over scales at the size of the images, float32 (B, C, H, W) (section 3.3).
 
     `network` has `class_maps` and `stride`: a ConvNet with head gap, gmp or max, or one made by `to_convolutional`.
-    The image score of a class is the maximum of its map.
+    The image score of a class is the maximum of its map, the predicted location its position (section 4.2).
     """
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     with evaluating(network), torch.no_grad():
@@ -143,19 +139,9 @@ def multi_scale_maps(
         )
 
 
-def locate(score_map: np.ndarray) -> tuple[int, int]:
-    """Return x and y of the maximum of a score map (H, W), the predicted location (section 4.2).
-
-    >>> locate(np.array([[0, 1, 0], [0, 0, 2]]))
-    (2, 1)
-    """
-    y, x = np.unravel_index(np.argmax(score_map), score_map.shape)
-    return int(x), int(y)
-
-
 def _maps_at(network: nn.Module, images: np.ndarray, factor: float) -> np.ndarray:
     """Class maps of images rescaled by a factor, each cell laid over its own pixels of the unscaled images."""
-    scaled = _resize(torch.as_tensor(images), factor)
+    scaled = rescale(images, factor)
     maps = network.class_maps(normalise(scaled).to(device_of(network)))
     height, width = images.shape[1:3]
     covered = [
@@ -164,15 +150,6 @@ def _maps_at(network: nn.Module, images: np.ndarray, factor: float) -> np.ndarra
     ]
     enlarged = nn.functional.interpolate(maps.float(), covered, mode="bilinear")
     return enlarged[:, :, :height, :width].cpu().numpy()
-
-
-def _resize(images: torch.Tensor, factor: float) -> torch.Tensor:
-    size = [max(1, round(side * factor)) for side in images.shape[1:3]]
-    if size == list(images.shape[1:3]):
-        return images
-    moved = images.permute(0, 3, 1, 2).float()
-    resized = nn.functional.interpolate(moved, size, mode="bilinear", antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def _shared_convolution(layer: nn.Linear, kernel: int) -> nn.Conv2d:

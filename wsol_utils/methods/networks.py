@@ -19,7 +19,8 @@ SQUEEZENET_KINDS = [nn.Conv2d, nn.ReLU, nn.AdaptiveAvgPool2d]
 def normalise(images: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Subtract the ImageNet mean and divide by the ImageNet deviation, for every network of the companion.
 
-    `images` is uint8 (B, H, W, 3), RGB; the result float32 (B, 3, H, W), about -2.1 to 2.6.
+    `images` is uint8 (B, H, W, 3), RGB; the result float32 (B, 3, H, W), about -2.1 to 2.6, in memory still channel by
+    channel within each pixel (`torch.channels_last`), which convolutions on a processor do nearly twice as fast.
     Raises ValueError for another type or shape.
 
     >>> normalise(np.zeros((1, 2, 2, 3), np.uint8))[0, :, 0, 0].round(decimals=2).tolist()
@@ -32,7 +33,7 @@ def normalise(images: np.ndarray | torch.Tensor) -> torch.Tensor:
             "write image[None] for a single image."
         )
     mean, deviation = images.new_tensor([MEAN, DEVIATION], dtype=torch.float32)
-    return ((images / 255 - mean) / deviation).permute(0, 3, 1, 2).contiguous()
+    return ((images / 255 - mean) / deviation).permute(0, 3, 1, 2)
 
 
 def denormalise(pixels: torch.Tensor) -> np.ndarray:
