@@ -43,13 +43,14 @@ class Chapter:
 
 
 def begin(name: str, profile: str, dataset: str = "scenes", seed: int = 0) -> Chapter:
-    """Set the figure style and open the data set; prints profile, device and versions.
+    """Set the figure style and torch's seed and open the data set; prints profile, device and versions.
 
     Raises:
         ValueError: unknown profile or data set.
         OSError: the data set is not there, with where it was looked for.
     """
     plots.use_house_style()
+    torch.manual_seed(seed)  # torch starts at a random one
     chapter = Chapter(name, settings.load_profile(profile), open_dataset(dataset, profile), seed, str(pick_device()))
     print(f"profile {profile} · data set {dataset} · seed {seed} · device {chapter.device}")
     print(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import papermill
@@ -69,7 +70,7 @@ def execute(name: str, output: Path, parameters: dict[str, object], on_cell: Cal
     working = output.with_name(f".{output.name}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with _kernel_environment():
+        with _kernel_environment() as config:
             papermill.execute_notebook(
                 str(source),
                 str(working),
@@ -77,10 +78,7 @@ def execute(name: str, output: Path, parameters: dict[str, object], on_cell: Cal
                 kernel_name="python3",
                 progress_bar=False,
                 start_timeout=180,
-                config=Config(
-                    KernelManager={"transport": "tcp" if os.name == "nt" else "ipc"},
-                    NotebookClient={"shutdown_kernel": "immediate"},
-                ),
+                config=config,
                 on_cell_start=lambda cell, cell_index: on_cell(cell_index),
             )
     except OSError as error:
@@ -189,11 +187,13 @@ def _reproduce_one(
 
 
 @contextmanager
-def _kernel_environment() -> Iterator[None]:
+def _kernel_environment() -> Iterator[Config]:
     backend = os.environ.pop("MPLBACKEND", None)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:
-        yield
+        with TemporaryDirectory(prefix="wsol-") as sockets:  # of their own: two runs must not answer each other
+            local = {"transport": "tcp"} if os.name == "nt" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
+            yield Config(KernelManager=local, NotebookClient={"shutdown_kernel": "immediate"})
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
