@@ -86,3 +86,10 @@ def test_failing_cell_keeps_its_traceback(folder):
         notebooks.execute("01_first", folder / "out.ipynb", {}, lambda index: None)
     assert "ZeroDivisionError" in (folder / "out.ipynb").read_text()
     assert [path.name for path in folder.glob("*.ipynb")] == ["out.ipynb"]
+
+
+def test_progress_bars_inside_a_cell_are_handed_on(folder):
+    write(folder, "01_first", "from tqdm import tqdm\nfor i in tqdm(range(4), 'epoch 1/2', mininterval=0): pass")
+    seen = []
+    notebooks.execute("01_first", folder / "out.ipynb", {}, lambda index: None, seen.append)
+    assert seen[-1] == "epoch 1/2: 100%"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from ast import literal_eval
 from collections.abc import Callable, Iterator
@@ -52,10 +53,30 @@ def select(requested: list[str]) -> list[str]:
     return [name for name in names if not requested or name in requested or name[:2] in requested]
 
 
-def execute(name: str, output: Path, parameters: dict[str, object], on_cell: Callable[[int], None]) -> None:
+@dataclass
+class _Ticker:
+    """A file for what a cell writes to stderr: of a progress bar, it hands on the text and the percentage."""
+
+    on_progress: Callable[[str], None]
+
+    def write(self, text: str) -> None:
+        for progress in re.findall(r"([^\r\n]*\d%)\|", text)[-1:]:
+            self.on_progress(progress)
+
+    def flush(self) -> None:
+        pass
+
+
+def execute(
+    name: str,
+    output: Path,
+    parameters: dict[str, object],
+    on_cell: Callable[[int], None],
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> None:
     """Execute one notebook with `parameters` and write it to `output`, without papermill's or widgets' metadata.
 
-    `on_cell` is called with the index of each cell as it starts.
+    `on_cell` is called with the index of each cell as it starts, `on_progress` when a progress bar in it moves.
 
     Raises:
         ValueError: a parameter that the notebook does not declare.
@@ -79,6 +100,7 @@ def execute(name: str, output: Path, parameters: dict[str, object], on_cell: Cal
                 progress_bar=False,
                 start_timeout=180,
                 config=config,
+                stderr_file=_Ticker(on_progress),
                 on_cell_start=lambda cell, cell_index: on_cell(cell_index),
             )
     except OSError as error:
@@ -166,10 +188,13 @@ def _reproduce_one(
         bar.n = start_of_bar + sum(expected[:index])
         bar.refresh()
 
+    def on_progress(text: str) -> None:
+        bar.set_description_str(f"{name}, cell {len(starts)} of {len(expected)}, {text}")
+
     began = time.monotonic()
     record.unlink(missing_ok=True)
     try:
-        execute(name, output, parameters, on_cell)
+        execute(name, output, parameters, on_cell, on_progress)
     except PapermillExecutionError as error:
         return Outcome(
             name, output, time.monotonic() - began, f"cell {error.exec_count}: {error.ename}: {error.evalue}"
