@@ -7,6 +7,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from wsol_utils.companion import chapter
+from wsol_utils.evaluation import claims
+
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 PATHS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 NAMES = [path.stem for path in PATHS]
@@ -112,3 +115,9 @@ def test_one_widget_view(name):
 def test_at_least_two_measured_claims(name):
     results = json.loads((FOLDER.parent / "data" / "results" / "claims" / f"{name}.json").read_text())
     assert len(results) >= 2
+
+
+def test_overview_shows_the_claims_that_are_committed():
+    outputs = [output for cell in code(nbformat.read(PATHS[0], as_version=4)) for output in cell.outputs]
+    shown = [output.data.get("text/markdown") for output in outputs if "data" in output]
+    assert claims.short_table(chapter.shipped_claims()) in shown

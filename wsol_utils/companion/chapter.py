@@ -74,7 +74,7 @@ def open_dataset(name: str, profile: str) -> DataSet:
     return load(name)
 
 
-def shipped_claims() -> str:
-    """All claims as measured by the run that was committed with the notebooks, as one table in Markdown."""
+def shipped_claims() -> list[ClaimResult]:
+    """All claims as measured by the run that was committed with the notebooks."""
     paths = sorted((settings.results_folder() / "claims").glob("*.json"))
-    return claims.claims_table([result for path in paths for result in claims.from_json(path.read_text())])
+    return [result for path in paths for result in claims.from_json(path.read_text())]

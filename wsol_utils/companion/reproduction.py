@@ -39,23 +39,27 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
 def update_committed() -> int:
     """Execute all notebooks in the laptop profile; put them, their claims, pictures and times where git keeps them.
 
-    Returns how many failed; nothing is replaced then.
+    The overview comes last, for it shows the claims of the others. Returns how many failed; no notebook is replaced
+    then.
     """
-    names = notebooks.available()
-    outcomes = list(notebooks.reproduce(names, "laptop", "scenes"))
+    run, results = settings.run_folder("laptop", "scenes"), settings.results_folder()
+    overview, *others = names = notebooks.available()
+    outcomes = list(notebooks.reproduce(others, "laptop", "scenes"))
+    if not any(outcome.error for outcome in outcomes):
+        shutil.copytree(run / "claims", results / "claims", dirs_exist_ok=True)
+        (run / f"{overview}.json").unlink(missing_ok=True)
+        outcomes += notebooks.reproduce([overview], "laptop", "scenes")
     print(_closing_table(outcomes, "laptop", "scenes"))
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         print(f"{outcome.name} failed in {outcome.error}", file=sys.stderr)
     if failed:
         return len(failed)
-    run, results = settings.run_folder("laptop", "scenes"), settings.results_folder()
     seconds = {}
     for name in names:
         shutil.copy(run / f"{name}.ipynb", settings.notebooks_folder())
         pages.extract_picture(run / f"{name}.ipynb", settings.ROOT / "pages" / "gallery")
         seconds[name] = json.loads((run / f"{name}.json").read_text())["cell_seconds"]
-    shutil.copytree(run / "claims", results / "claims", dirs_exist_ok=True)
     (results / "cell_seconds.json").write_text(json.dumps({"laptop": seconds}))
     return 0
 

@@ -51,6 +51,7 @@ __all__ = [
     "mono",
     "order",
     "qual",
+    "short_table",
     "sign",
     "stated",
     "to_json",
@@ -145,9 +146,8 @@ def claims_table(results: Sequence[ClaimResult]) -> str:
     """
     if not results:
         return "No claim has been measured yet."
-    header = ["Claim", "In our words", "Published", "Measured", "Control", "Data", "Seeds", "Rule", "Verdict", "Note"]
-    rows = [header, ["---"] * len(header)]
-    for result in sorted(results, key=lambda r: [int(part) for part in r.id[1:].split(".")]):
+    rows = [["Claim", "In our words", "Published", "Measured", "Control", "Data", "Seeds", "Rule", "Verdict", "Note"]]
+    for result in sorted(results, key=_by_number):
         stated_claim = claim(result.id)
         controls = "; ".join(f"{name} {_number(value)}" for name, value in result.control_values.items())
         rows.append(
@@ -164,7 +164,19 @@ def claims_table(results: Sequence[ClaimResult]) -> str:
                 result.note,
             ]
         )
-    return "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows)
+    return _markdown(rows)
+
+
+def short_table(results: Sequence[ClaimResult]) -> str:
+    """Return number, claim, measured value and verdict of results as a Markdown table, to be read at a glance.
+
+    >>> print(short_table([ClaimResult("C5.4", 3.1, "points", "scenes", [0], "reproduced")]).splitlines()[0])
+    | Claim | In our words | Measured | Verdict |
+    """
+    rows = [["Claim", "In our words", "Measured", "Verdict"]]
+    for result in sorted(results, key=_by_number):
+        rows.append([result.id, claim(result.id).sentence, _measured(result), f"**{result.verdict}**"])
+    return _markdown(rows)
 
 
 def to_json(results: Sequence[ClaimResult]) -> str:
@@ -186,6 +198,15 @@ def from_json(text: str) -> list[ClaimResult]:
         return [ClaimResult(**entry) for entry in entries]
     except (TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"The text holds no claim results ({error}); write them again with to_json.") from error
+
+
+def _by_number(result: ClaimResult) -> list[int]:
+    return [int(part) for part in result.id[1:].split(".")]
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows)
 
 
 def _measured(result: ClaimResult) -> str:
