@@ -44,9 +44,11 @@ def select(requested: list[str]) -> list[str]:
     """The notebooks asked for by number or name; all when none is named.
 
     Raises:
-        ValueError: no notebook of that name.
+        ValueError: no notebook of that name, or none at all.
     """
     names = available()
+    if not names:
+        raise ValueError(f"{settings.notebooks_folder()} holds no notebooks: set WSOL_NOTEBOOKS to their folder.")
     for wanted in requested:
         if wanted not in names and wanted not in [name[:2] for name in names]:
             raise ValueError(f"There is no notebook {wanted!r}: choose from {', '.join(names)}, or their numbers.")
@@ -134,12 +136,12 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def reproduce(
-    names: list[str], profile: str, dataset: str, parameters: dict[str, object] | None = None, fingerprint: str = ""
+    names: list[str], profile: str, dataset: str, parameters: dict[str, object] | None = None, inputs: object = None
 ) -> Iterator[Outcome]:
     """Execute notebooks one after the other into the output folder, going on after failures.
 
-    What an earlier call has already made from the same notebook, package, parameters and data (of this fingerprint)
-    is not made again. Yields an `Outcome` for each.
+    What an earlier call has already made from the same notebook, package, parameters and `inputs` (plain values that
+    name the data) is not made again. Yields an `Outcome` for each.
 
     Raises:
         OSError: the output folder cannot be written.
@@ -159,12 +161,12 @@ def reproduce(
         for name in names:
             bar.set_description_str(name)
             wanted = {"profile": profile, "dataset": dataset, **(parameters or {})}
-            outcome = _reproduce_one(name, folder, wanted, fingerprint, seconds[name], bar)
+            outcome = _reproduce_one(name, folder, wanted, inputs, seconds[name], bar)
             yield outcome
 
 
 def _reproduce_one(
-    name: str, folder: Path, wanted: dict[str, object], fingerprint: str, expected: list[float], bar: tqdm
+    name: str, folder: Path, wanted: dict[str, object], inputs: object, expected: list[float], bar: tqdm
 ) -> Outcome:
     output = folder / f"{name}.ipynb"
     declared = papermill.inspect_notebook(str(settings.notebooks_folder() / f"{name}.ipynb"))
@@ -172,7 +174,7 @@ def _reproduce_one(
     parameters = {key: value for key, value in wanted.items() if key in defaults and value != defaults[key]}
     if parameters:
         expected = [*expected[:2], 0.0, *expected[2:]]  # papermill injects a cell after the parameters
-    signature = _signature(name, [wanted, fingerprint])
+    signature = _signature(name, [wanted, inputs])
     record = folder / f"{name}.json"
     start_of_bar = bar.n
     if output.exists() and record.exists():

@@ -5,6 +5,7 @@ import contextlib
 import io
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -23,30 +24,46 @@ def build(profile: str, dataset: str = "scenes") -> Path:
         RuntimeError: Sphinx failed, with its last words.
         OSError: the output folder cannot be written.
     """
-    run = settings.run_folder(profile, dataset)
-    source, target = settings.output_folder() / "pages-source", settings.output_folder() / "pages"
+    output = settings.output_folder()
+    target = output / "pages"
     try:
-        shutil.rmtree(source, ignore_errors=True)
-        shutil.copytree(settings.ROOT / "pages", source)
-        for name in notebooks.available():
-            executed = run / f"{name}.ipynb"
-            shutil.copy(executed if executed.exists() else settings.notebooks_folder() / f"{name}.ipynb", source)
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".pages-", dir=output) as building:
+            source, html = Path(building, "source"), Path(building, "html")
+            _write_source(source, settings.run_folder(profile, dataset))
+            _run_sphinx(source, html)
+            shutil.rmtree(target, ignore_errors=True)
+            html.rename(target)
     except OSError as error:
-        raise OSError(f"The pages cannot be written to {target.parent} ({error}): choose another folder.") from error
-    titles = {name: _title(source / f"{name}.ipynb") for name in notebooks.available()}
-    cards = [
-        _card(name, title, extract_picture(source / f"{name}.ipynb", source / "gallery"))
-        for name, title in titles.items()
-    ]
+        raise OSError(
+            f"The pages cannot be written to {output}: free some space there, or set WSOL_OUTPUT to another folder."
+        ) from error
+    return target / "index.html"
+
+
+def _write_source(source: Path, run: Path) -> None:
+    """Notebooks, gallery and filled-in pages, as Sphinx reads them."""
+    shutil.copytree(settings.ROOT / "pages", source)
+    titles, cards = {}, []
+    for name in notebooks.available():
+        executed = run / f"{name}.ipynb"
+        shutil.copy(executed if executed.exists() else settings.notebooks_folder() / f"{name}.ipynb", source)
+        titles[name] = _title(source / f"{name}.ipynb")
+        cards.append(_card(name, titles[name], extract_picture(source / f"{name}.ipynb", source / "gallery")))
     (source / "index.md").write_text(_fill(source / "index.md", gallery="\n".join(cards), toc="\n".join(titles)))
     (source / "claims.md").write_text(_fill(source / "claims.md", claims=_all_claims(run, titles)))
     (source / "figures.md").write_text(_fill(source / "figures.md", figures=_all_figures(source, titles)))
+
+
+def _run_sphinx(source: Path, html: Path) -> None:
     words = io.StringIO()
     with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
-        status = sphinx_build(["-q", "-b", "html", str(source), str(target)])
+        status = sphinx_build(["-q", "-b", "html", str(source), str(html)])
     if status:
-        raise RuntimeError(f"Sphinx could not build the pages: {words.getvalue().strip()[-500:]}")
-    return target / "index.html"
+        said = words.getvalue().strip()
+        if "No space left" in said:
+            raise OSError(said)
+        raise RuntimeError(f"Sphinx could not build the pages: {said[-500:]}")
 
 
 def extract_picture(notebook: Path, folder: Path) -> Path | None:

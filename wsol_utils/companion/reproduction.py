@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from wsol_utils.companion import chapter, notebooks, pages, settings, weights
 from wsol_utils.companion.notebooks import Outcome
+from wsol_utils.companion.store import write_atomically
 from wsol_utils.display.tables import markdown_table
 from wsol_utils.evaluation import claims
 
@@ -20,13 +22,13 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     """
     names = notebooks.select(requested)
     settings.load_profile(profile)
-    fingerprint = chapter.open_dataset(dataset, profile).fingerprint
+    inputs = [chapter.open_dataset(dataset, profile).fingerprint, _photographs()]
     try:
-        weights.fetch_imagenet(model)
+        inputs.append(weights.fetch_imagenet(model).name)
     except OSError as error:
         os.environ["WSOL_OFFLINE"] = "1"
         print(f"{error} Scenes and the network trained on them stand in for photographs.", file=sys.stderr)
-    outcomes = list(notebooks.reproduce(names, profile, dataset, {"model": model}, fingerprint))
+    outcomes = list(notebooks.reproduce(names, profile, dataset, {"model": model}, inputs))
     print(_closing_table(outcomes, profile, dataset))
     for outcome in outcomes:
         if outcome.error:
@@ -46,7 +48,8 @@ def update_committed() -> int:
     overview, *others = names = notebooks.available()
     outcomes = list(notebooks.reproduce(others, "laptop", "scenes"))
     if not any(outcome.error for outcome in outcomes):
-        shutil.copytree(run / "claims", results / "claims", dirs_exist_ok=True)
+        for path in (run / "claims").glob("*.json"):
+            _copy(path, results / "claims" / path.name)
         (run / f"{overview}.json").unlink(missing_ok=True)
         outcomes += notebooks.reproduce([overview], "laptop", "scenes")
     print(_closing_table(outcomes, "laptop", "scenes"))
@@ -57,11 +60,21 @@ def update_committed() -> int:
         return len(failed)
     seconds = {}
     for name in names:
-        shutil.copy(run / f"{name}.ipynb", settings.notebooks_folder())
+        _copy(run / f"{name}.ipynb", settings.notebooks_folder() / f"{name}.ipynb")
         pages.extract_picture(run / f"{name}.ipynb", settings.ROOT / "pages" / "gallery")
         seconds[name] = json.loads((run / f"{name}.json").read_text())["cell_seconds"]
-    (results / "cell_seconds.json").write_text(json.dumps({"laptop": seconds}))
+    write_atomically(results / "cell_seconds.json", lambda path: path.write_text(json.dumps({"laptop": seconds})))
     return 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_atomically(target, lambda path: shutil.copyfile(source, path))
+
+
+def _photographs() -> list[tuple[str, int, float]]:
+    """What tells the reader's own photographs apart without reading them: names, sizes, times of change."""
+    paths = sorted(settings.photographs_folder().glob("*"))
+    return [(path.name, path.lstat().st_size, path.lstat().st_mtime) for path in paths]
 
 
 def _closing_table(outcomes: list[Outcome], profile: str, dataset: str) -> str:

@@ -74,6 +74,11 @@ def weights_folder() -> Path:
     return ROOT / "data" / "weights"
 
 
+def photographs_folder() -> Path:
+    """The reader's own photographs, if there are any."""
+    return ROOT / "data" / "photographs"
+
+
 def results_folder() -> Path:
     """Measurements that ship with the project."""
     return ROOT / "data" / "results"

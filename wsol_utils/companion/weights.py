@@ -160,7 +160,7 @@ def showcase(n_images: int, model: str = "squeezenet1_0") -> Showcase:
         names = [classifier.class_names[label] for label in scenes.labels]
         images = {f"{name} {i}": image for i, (name, image) in enumerate(zip(names, scenes.images, strict=True))}
         return Showcase(classifier, images, on_photographs=False)
-    own = settings.ROOT / "data" / "photographs"
+    own = settings.photographs_folder()
     found = photographs.load(own if own.is_dir() else None)
     names = sorted(found, key=lambda name: name in photographs.IN_PACKAGES)[:n_images]  # the reader's own come first
     print(f"Photographs, looked at by {model} trained on ImageNet.")

@@ -1,0 +1,40 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from wsol_utils.companion import reproduction, settings
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for variable, name in (("WSOL_NOTEBOOKS", "notebooks"), ("WSOL_OUTPUT", "output"), ("TORCH_HOME", "torch")):
+        monkeypatch.setenv(variable, str(tmp_path / name))
+    monkeypatch.setenv("WSOL_OFFLINE", "1")
+    monkeypatch.setattr(settings, "photographs_folder", lambda: tmp_path / "photographs")
+    parameters = new_code_cell('profile = "laptop"\ndataset = "scenes"', metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(new_notebook(cells=[parameters], metadata=kernel), tmp_path / "notebooks" / "00_first.ipynb")
+    return tmp_path
+
+
+def test_a_notebook_is_made_again_when_photographs_or_weights_are_added(folder, capsys):
+    def made_again() -> bool:
+        assert reproduction.run([], "quick", "scenes", "squeezenet1_0", build_pages=False) == 0
+        return "already made" not in capsys.readouterr().out
+
+    assert made_again()
+    assert not made_again()
+    (folder / "photographs").mkdir()
+    (folder / "photographs" / "mine.jpg").write_text("")
+    assert made_again()
+    (folder / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    (folder / "torch" / "hub" / "checkpoints" / "squeezenet1_0-b66bff10.pth").write_text("")
+    assert made_again()
+    assert not made_again()
+
+
+def test_a_folder_without_notebooks_is_named(folder):
+    (folder / "notebooks" / "00_first.ipynb").unlink()
+    with pytest.raises(ValueError, match="notebooks holds no notebooks: set WSOL_NOTEBOOKS"):
+        reproduction.run([], "quick", "scenes", "squeezenet1_0", build_pages=False)
