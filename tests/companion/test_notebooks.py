@@ -1,4 +1,5 @@
 import json
+import re
 
 import nbformat
 import pytest
@@ -50,7 +51,7 @@ def test_a_failure_is_named_the_rest_runs_and_a_second_call_goes_on(folder, monk
     write(folder, "03_plot", "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()")
     good, bad, plot = run(folder)
     assert not good.error
-    assert bad.error == "cell 3: RuntimeError: no luck"
+    assert bad.error == "cell [3]: RuntimeError: no luck"
     assert not plot.error, "the rest still runs"
     written = nbformat.read(plot.path, as_version=4)
     assert any("image/png" in output.get("data", {}) for output in written.cells[-1].outputs), "MPLBACKEND is cleared"
@@ -66,9 +67,26 @@ def test_a_failure_is_named_the_rest_runs_and_a_second_call_goes_on(folder, monk
 def test_a_killed_run_leaves_nothing_that_passes_for_a_result(folder):
     write(folder, "01_first", "print(1)")
     (outcome,) = run(folder)
-    outcome.path.with_suffix(".json").unlink()
-    (again,) = run(folder)
-    assert not again.reused
+    record = outcome.path.with_suffix(".json")
+    for spoil in (record.unlink, lambda: record.write_text(""), lambda: record.write_text("[]")):
+        spoil()
+        (again,) = run(folder)
+        assert not again.reused
+
+
+def test_a_result_that_cannot_be_written_is_named_and_leaves_nothing_behind(folder):
+    write(folder, "01_first", "print(1)")
+    (folder / "output" / "quick" / "01_first.ipynb").mkdir(parents=True)
+    (outcome,) = run(folder)
+    assert re.fullmatch(r".*01_first.ipynb cannot be written \(.*\): free some space there\.", outcome.error)
+    assert [path.name for path in (folder / "output" / "quick").iterdir()] == ["01_first.ipynb"]
+
+
+def test_a_damaged_notebook_is_named(folder):
+    for text in ("", "{", "{}", "[]"):
+        (folder / "notebooks" / "01_first.ipynb").write_text(text)
+        with pytest.raises(RuntimeError, match=r"01_first\.ipynb is no whole notebook: restore it"):
+            run(folder)
 
 
 def test_executed_notebooks_carry_no_metadata_of_the_run(folder):

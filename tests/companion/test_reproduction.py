@@ -1,5 +1,7 @@
 import nbformat
 import pytest
+import torch
+import torchvision
 from nbformat.v4 import new_code_cell, new_notebook
 
 from wsol_utils.companion import reproduction, settings
@@ -29,7 +31,10 @@ def test_a_notebook_is_made_again_when_photographs_or_weights_are_added(folder, 
     (folder / "photographs" / "mine.jpg").write_text("")
     assert made_again()
     (folder / "torch" / "hub" / "checkpoints").mkdir(parents=True)
-    (folder / "torch" / "hub" / "checkpoints" / "squeezenet1_0-b66bff10.pth").write_text("")
+    weights = folder / "torch" / "hub" / "checkpoints" / "squeezenet1_0-b66bff10.pth"
+    weights.write_text("")
+    assert not made_again(), "damaged weights are none"
+    torch.save(torchvision.models.get_model("squeezenet1_0").state_dict(), weights)
     assert made_again()
     assert not made_again()
 
@@ -37,4 +42,12 @@ def test_a_notebook_is_made_again_when_photographs_or_weights_are_added(folder, 
 def test_a_folder_without_notebooks_is_named(folder):
     (folder / "notebooks" / "00_first.ipynb").unlink()
     with pytest.raises(ValueError, match="notebooks holds no notebooks: set WSOL_NOTEBOOKS"):
+        reproduction.run([], "quick", "scenes", "squeezenet1_0", build_pages=False)
+
+
+def test_damaged_claims_are_named(folder):
+    path = folder / "output" / "quick" / "claims" / "00_first.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("[{}]")
+    with pytest.raises(RuntimeError, match=r"00_first\.json holds no claims: delete it and run its notebook again"):
         reproduction.run([], "quick", "scenes", "squeezenet1_0", build_pages=False)

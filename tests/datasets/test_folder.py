@@ -128,7 +128,7 @@ def test_errors(root, tmp_path):
         datasets.load("folder", root / "dog")
     for i in range(6):
         (root / "cat" / f"{i}.png").unlink()
-    with pytest.raises(OSError, match=r"Class cat in .*pets has only 4 images: add some, 5 are needed"):
+    with pytest.raises(OSError, match=r"Class cat in .*pets has only 4 images: add some, 10 are needed"):
         datasets.load("folder", root)
 
 

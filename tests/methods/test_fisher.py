@@ -179,6 +179,11 @@ def test_fit_linear_takes_c_from_validation_and_never_trains_on_it():
     assert classifier.score(x[60:], y[60:]) > 0.9
 
 
+def test_fit_linear_needs_two_classes():
+    with pytest.raises(ValueError, match="all of one class: give some of another"):
+        fisher.fit_linear(np.eye(3), np.ones(3, int), np.eye(3), np.ones(3, int))
+
+
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_fit_linear_gives_the_machines_that_liblinear_finds(n_classes):
     rng = np.random.default_rng(8)

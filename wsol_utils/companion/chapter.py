@@ -77,4 +77,16 @@ def open_dataset(name: str, profile: str) -> DataSet:
 def shipped_claims() -> list[ClaimResult]:
     """All claims as measured by the run that was committed with the notebooks."""
     paths = sorted((settings.results_folder() / "claims").glob("*.json"))
-    return [result for path in paths for result in claims.from_json(path.read_text())]
+    return [result for path in paths for result in read_claims(path)]
+
+
+def read_claims(path: Path) -> list[ClaimResult]:
+    """The claims that a notebook wrote down when it finished.
+
+    Raises:
+        RuntimeError: the file is damaged.
+    """
+    try:
+        return claims.from_json(path.read_text())
+    except ValueError as error:
+        raise RuntimeError(f"{path} holds no claims: delete it and run its notebook again.") from error

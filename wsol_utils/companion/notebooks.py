@@ -7,7 +7,7 @@ import re
 import time
 from ast import literal_eval
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,10 +90,9 @@ def execute(
     for parameter in parameters:
         if parameter not in declared:
             raise ValueError(f"Notebook {name} has no parameter {parameter!r}: it takes {', '.join(declared)}.")
-    working = output.with_name(f".{output.name}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with _kernel_environment() as config:
+    with TemporaryDirectory(prefix="wsol-") as folder, _kernel_environment(folder) as config:
+        working = Path(folder, output.name)
+        try:
             papermill.execute_notebook(
                 str(source),
                 str(working),
@@ -105,15 +104,22 @@ def execute(
                 stderr_file=_Ticker(on_progress),
                 on_cell_start=lambda cell, cell_index: on_cell(cell_index),
             )
-    except OSError as error:
-        raise OSError(
-            f"{output.parent} cannot be written ({error.strerror or error}): choose another folder."
-        ) from error
-    finally:
-        if working.exists():
-            notebook = clean(nbformat.read(working, as_version=4))
-            write_atomically(output, lambda path: nbformat.write(notebook, path))
-            working.unlink()
+        finally:
+            if working.exists():
+                notebook = clean(read(working))
+                write_atomically(output, lambda path: nbformat.write(notebook, path))
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """A notebook from its file.
+
+    Raises:
+        RuntimeError: the file is damaged.
+    """
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise RuntimeError(f"{path} is no whole notebook: restore it with git, or delete what was made.") from error
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -154,7 +160,7 @@ def reproduce(
             f"{folder} cannot be written ({error.strerror}): set WSOL_OUTPUT to a folder that can."
         ) from error
     expected = _expected_seconds(profile)
-    seconds = {name: expected.get(name, [1.0] * len(_read(name).cells)) for name in names}
+    seconds = {name: expected.get(name, [1.0] * len(_source(name).cells)) for name in names}
     with tqdm(
         total=sum(map(sum, seconds.values())), bar_format="{desc} |{bar}| {percentage:3.0f} % left {remaining}"
     ) as bar:
@@ -178,10 +184,11 @@ def _reproduce_one(
     record = folder / f"{name}.json"
     start_of_bar = bar.n
     if output.exists() and record.exists():
-        made = json.loads(record.read_text())
-        if made["signature"] == signature:
-            bar.update(sum(expected))
-            return Outcome(name, output, made["seconds"], reused=True)
+        with suppress(ValueError, KeyError, TypeError):  # a damaged record counts as none
+            made = json.loads(record.read_text())
+            if made["signature"] == signature:
+                bar.update(sum(expected))
+                return Outcome(name, output, made["seconds"], reused=True)
     starts: list[float] = []
 
     def on_cell(index: int) -> None:
@@ -199,7 +206,7 @@ def _reproduce_one(
         execute(name, output, parameters, on_cell, on_progress)
     except PapermillExecutionError as error:
         return Outcome(
-            name, output, time.monotonic() - began, f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+            name, output, time.monotonic() - began, f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"
         )
     except (OSError, RuntimeError) as error:
         return Outcome(name, output, time.monotonic() - began, str(error))
@@ -214,20 +221,20 @@ def _reproduce_one(
 
 
 @contextmanager
-def _kernel_environment() -> Iterator[Config]:
+def _kernel_environment(folder: str) -> Iterator[Config]:
+    """How a kernel is started: its sockets in a folder of its own, for two runs must not answer each other."""
     backend = os.environ.pop("MPLBACKEND", None)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:
-        with TemporaryDirectory(prefix="wsol-") as sockets:  # of their own: two runs must not answer each other
-            local = {"transport": "tcp"} if os.name == "nt" else {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            yield Config(KernelManager=local, NotebookClient={"shutdown_kernel": "immediate"})
+        local = {"transport": "tcp"} if os.name == "nt" else {"transport": "ipc", "ip": f"{folder}/kernel"}
+        yield Config(KernelManager=local, NotebookClient={"shutdown_kernel": "immediate"})
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
 
 
 def _signature(name: str, run: object) -> str:
-    sources = [cell.source for cell in _read(name).cells]
+    sources = [cell.source for cell in _source(name).cells]
     digest = hashlib.sha256(json.dumps([run, sources], sort_keys=True).encode())
     package = sorted(path for path in (settings.ROOT / "wsol_utils").rglob("*") if path.suffix in {".py", ".toml"})
     for path in [*package, *sorted(settings.weights_folder().glob("*.safetensors"))]:
@@ -235,8 +242,8 @@ def _signature(name: str, run: object) -> str:
     return digest.hexdigest()
 
 
-def _read(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(settings.notebooks_folder() / f"{name}.ipynb", as_version=4)
+def _source(name: str) -> nbformat.NotebookNode:
+    return read(settings.notebooks_folder() / f"{name}.ipynb")
 
 
 def _expected_seconds(profile: str) -> dict[str, list[float]]:
@@ -244,4 +251,4 @@ def _expected_seconds(profile: str) -> dict[str, list[float]]:
     path = settings.results_folder() / "cell_seconds.json"
     measured = json.loads(path.read_text()) if path.exists() else {}
     known = {name: cells for name, cells in measured.get(profile, {}).items() if name in available()}
-    return {name: cells for name, cells in known.items() if len(cells) == len(_read(name).cells)}
+    return {name: cells for name, cells in known.items() if len(cells) == len(_source(name).cells)}

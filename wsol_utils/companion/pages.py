@@ -8,10 +8,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import nbformat
 from sphinx.cmd.build import main as sphinx_build
 
-from wsol_utils.companion import notebooks, settings
+from wsol_utils.companion import chapter, notebooks, settings
 from wsol_utils.evaluation import claims
 
 PICTURES = {"image/jpeg": "jpg", "image/png": "png"}
@@ -68,7 +67,7 @@ def _run_sphinx(source: Path, html: Path) -> None:
 
 def extract_picture(notebook: Path, folder: Path) -> Path | None:
     """Write the picture of the cell tagged `gallery` into `folder`; returns its path, None where there is none."""
-    for cell in nbformat.read(notebook, as_version=4).cells:
+    for cell in notebooks.read(notebook).cells:
         if "gallery" in cell.metadata.get("tags", []):
             for output in cell.get("outputs", []):
                 for kind, suffix in PICTURES.items():
@@ -81,7 +80,7 @@ def extract_picture(notebook: Path, folder: Path) -> Path | None:
 
 
 def _title(notebook: Path) -> str:
-    first = nbformat.read(notebook, as_version=4).cells[0].source
+    first = notebooks.read(notebook).cells[0].source
     return first.splitlines()[0].lstrip("# ")
 
 
@@ -103,7 +102,7 @@ def _all_claims(run: Path, titles: dict[str, str]) -> str:
         path = run / "claims" / f"{name}.json"
         path = path if path.exists() else settings.results_folder() / "claims" / f"{name}.json"
         if path.exists():
-            parts.append(f"## [{title}]({name}.ipynb)\n\n{claims.claims_table(claims.from_json(path.read_text()))}\n")
+            parts.append(f"## [{title}]({name}.ipynb)\n\n{claims.claims_table(chapter.read_claims(path))}\n")
     return "\n".join(parts)
 
 
@@ -112,7 +111,7 @@ def _all_figures(source: Path, titles: dict[str, str]) -> str:
     rows = []
     for name, title in titles.items():
         heading = title
-        for cell in nbformat.read(source / f"{name}.ipynb", as_version=4).cells:
+        for cell in notebooks.read(source / f"{name}.ipynb").cells:
             if cell.cell_type == "markdown":
                 for line in cell.source.splitlines():
                     heading = line.lstrip("# ") if line.startswith("#") else heading

@@ -10,7 +10,6 @@ from wsol_utils.companion import chapter, notebooks, pages, settings, weights
 from wsol_utils.companion.notebooks import Outcome
 from wsol_utils.companion.store import write_atomically
 from wsol_utils.display.tables import markdown_table
-from wsol_utils.evaluation import claims
 
 
 def run(requested: list[str], profile: str, dataset: str, model: str, build_pages: bool) -> int:
@@ -24,7 +23,7 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     settings.load_profile(profile)
     inputs = [chapter.open_dataset(dataset, profile).fingerprint, _photographs()]
     try:
-        inputs.append(weights.fetch_imagenet(model).name)
+        inputs.append(weights.imagenet(model).source)
     except OSError as error:
         os.environ["WSOL_OFFLINE"] = "1"
         print(f"{error} Scenes and the network trained on them stand in for photographs.", file=sys.stderr)
@@ -32,7 +31,9 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     print(_closing_table(outcomes, profile, dataset))
     for outcome in outcomes:
         if outcome.error:
-            print(f"{outcome.name} failed in {outcome.error}. As far as it got: {outcome.path}", file=sys.stderr)
+            print(f"{outcome.name} failed: {outcome.error}", file=sys.stderr)
+            if outcome.path.exists():
+                print(f"As far as it got: {outcome.path}", file=sys.stderr)
     if build_pages:
         print(f"Open {pages.build(profile, dataset)}")
     return sum(bool(outcome.error) for outcome in outcomes)
@@ -55,7 +56,7 @@ def update_committed() -> int:
     print(_closing_table(outcomes, "laptop", "scenes"))
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
-        print(f"{outcome.name} failed in {outcome.error}", file=sys.stderr)
+        print(f"{outcome.name} failed: {outcome.error}", file=sys.stderr)
     if failed:
         return len(failed)
     seconds = {}
@@ -81,7 +82,7 @@ def _closing_table(outcomes: list[Outcome], profile: str, dataset: str) -> str:
     rows = []
     for outcome in outcomes:
         path = settings.run_folder(profile, dataset) / "claims" / f"{outcome.name}.json"
-        results = claims.from_json(path.read_text()) if path.exists() and not outcome.error else []
+        results = chapter.read_claims(path) if path.exists() and not outcome.error else []
         reproduced = sum(result.verdict == "reproduced" for result in results)
         state = "FAILED" if outcome.error else "already made" if outcome.reused else f"{outcome.seconds:.0f} s"
         rows.append([outcome.name, state, f"{reproduced} of {len(results)}" if results else "-"])

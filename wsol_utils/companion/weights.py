@@ -181,14 +181,12 @@ def shipped(name: str) -> Classifier:
         raise ValueError(f"No weights {name!r} ship with the project: choose from {known}.")
     try:
         provenance = json.loads(path.with_suffix(".json").read_text())
-        state = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
+        classes, size, head = (provenance[key] for key in ("classes", "image_size", "head"))
+        network = ConvNet(len(classes), size, WIDTH, fc_width=FC_WIDTH, head=head)
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train {name}`.") from error
-    network = ConvNet(
-        len(provenance["classes"]), provenance["image_size"], WIDTH, fc_width=FC_WIDTH, head=provenance["head"]
-    )
-    network.load_state_dict(state)
-    return Classifier(network.eval(), tuple(provenance["classes"]), provenance["image_size"], name)
+    return Classifier(network.eval(), tuple(classes), size, name)
 
 
 def trained(dataset: DataSet, head: str, profile: Profile, seed: int = 0) -> Classifier:

@@ -12,12 +12,12 @@ from .records import Record, read_split, take_turns
 from .splits import DataSet, Split
 
 DEFAULT_SIZE = 128
-MIN_IMAGES = 5
+MIN_IMAGES = 10
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
 def load(root: str | os.PathLike | None = None) -> DataSet:
-    """Open a folder (or zip) of photographs with one sub-folder a class, at least five images each.
+    """Open a folder (or zip) of photographs with one sub-folder a class, at least ten images each.
 
     A class is named after its sub-folder. Splits, in each class by file name: the last two tenths are `test`, the tenth
     before `val`, the tenth before that `train_with_boxes` (at least one image each), the rest `train`. Boxes come from

@@ -260,7 +260,12 @@ def fit_linear(
     Args:
         train_x, val_x: encodings (N, D).
         train_y, val_y: their labels (N,), of two classes or more.
+
+    Raises:
+        ValueError: train_y holds one class only.
     """
+    if len(np.unique(train_y)) < 2:
+        raise ValueError("The training images are all of one class: give some of another.")
     n_images, n_numbers = train_x.shape
     gram = train_x @ train_x.T if 2 * n_numbers > n_images else None
     best, best_accuracy = None, -1.0
