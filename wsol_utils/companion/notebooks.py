@@ -104,8 +104,12 @@ def execute(
                 stderr_file=_Ticker(on_progress),
                 on_cell_start=lambda cell, cell_index: on_cell(cell_index),
             )
+        except OSError as error:
+            raise OSError(
+                f"{folder} cannot be written ({error.strerror or error}): free some space there, or set TMPDIR."
+            ) from error
         finally:
-            if working.exists():
+            with suppress(FileNotFoundError, RuntimeError):  # stopped before there was anything whole to keep
                 notebook = clean(read(working))
                 write_atomically(output, lambda path: nbformat.write(notebook, path))
 
