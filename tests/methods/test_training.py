@@ -108,6 +108,17 @@ def test_one_step_equals_sgd_by_hand():
         torch.testing.assert_close(ours, parameter - rate * (parameter.grad + 5e-4 * parameter), atol=1e-5, rtol=1e-3)
 
 
+def test_a_full_disk_leaves_no_checkpoint_behind(tmp_path, monkeypatch):
+    def stop_half_way(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("unexpected pos")  # torch's words for a full disk
+
+    monkeypatch.setattr(torch, "save", stop_half_way)
+    with pytest.raises(OSError, match=r"The checkpoint .*run\.pt cannot be written: free some space there"):
+        fit(network(), bars, 1, checkpoint=tmp_path / "run.pt", **SETTINGS)
+    assert not list(tmp_path.iterdir())
+
+
 def test_errors_name_the_thing_and_the_cure(tmp_path):
     with pytest.raises(ValueError, match="Epoch 1 has 32 images, the first 48"):
         fit(network(), lambda epoch: bars(epoch, 48 - 16 * epoch), 2, **SETTINGS)

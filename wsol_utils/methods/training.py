@@ -36,8 +36,8 @@ def fit(
     best class is among their labels), the schedule's learning rate, and what `evaluate(network)` returns.
     With a `checkpoint` path the state is written after every epoch; the same call goes on from there.
 
-    Raises ValueError for epochs of unequal length or a checkpoint of other settings, OSError for a damaged one,
-    RuntimeError if the loss is no longer finite.
+    Raises ValueError for epochs of unequal length or a checkpoint of other settings, OSError for one that is
+    damaged or cannot be written, RuntimeError if the loss is no longer finite.
     """
     device = device_of(network)
     images, targets = epochs(0)
@@ -99,8 +99,12 @@ def _save(path, settings, network, optimiser, schedule, generator, history) -> N
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    torch.save({"settings": settings, "generator": generator.get_state(), "history": history, **parts}, temporary)
-    temporary.replace(path)
+    try:
+        torch.save({"settings": settings, "generator": generator.get_state(), "history": history, **parts}, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch calls a full disk a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"The checkpoint {path} cannot be written: free some space there.") from error
 
 
 def _resume(path, settings, network, optimiser, schedule, generator) -> list[dict]:
