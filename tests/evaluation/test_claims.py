@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsol_utils.evaluation.claims import ClaimResult, claim, claims, claims_table, from_json, to_json
+from wsol_utils.evaluation.claims import (
+    RULES_IN_WORDS,
+    ClaimResult,
+    claim,
+    claims,
+    claims_table,
+    from_json,
+    rules_in_words,
+    to_json,
+)
 from wsol_utils.evaluation.statistics import Interval
 from wsol_utils.evaluation.verdicts import (
     NOT_REPRODUCED,
@@ -198,6 +207,17 @@ def test_json_brings_back_what_it_was_given():
     ]
     assert from_json(to_json(given_results)) == given_results
     assert to_json(from_json(to_json(given_results))) == to_json(given_results)
+
+
+def test_only_the_rules_that_judged_are_put_into_words():
+    words = rules_in_words([result("C5.4"), result("C7.5")])
+    assert "**SIGN(m)**" in words
+    assert "**EQUIV(d)**" in words
+    assert "**EQ(t)**" not in words
+
+
+def test_every_rule_can_be_put_into_words():
+    assert {rule.split("(")[0] for rule in RULES_IN_WORDS} == set(RULES)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def _write_source(source: Path, run: Path) -> None:
         titles[name] = _title(source / f"{name}.ipynb")
         cards.append(_card(name, titles[name], extract_picture(source / f"{name}.ipynb", source / "gallery")))
     (source / "index.md").write_text(_fill(source / "index.md", gallery="\n".join(cards), toc="\n".join(titles)))
-    (source / "claims.md").write_text(_fill(source / "claims.md", claims=_all_claims(run, titles)))
+    (source / "claims.md").write_text(_fill(source / "claims.md", **_all_claims(run, titles)))
     (source / "figures.md").write_text(_fill(source / "figures.md", figures=_all_figures(source, titles)))
 
 
@@ -96,14 +96,16 @@ def _fill(page: Path, **parts: str) -> str:
     return text
 
 
-def _all_claims(run: Path, titles: dict[str, str]) -> str:
-    parts = []
+def _all_claims(run: Path, titles: dict[str, str]) -> dict[str, str]:
+    parts, every = [], []
     for name, title in titles.items():
         path = run / "claims" / f"{name}.json"
         path = path if path.exists() else settings.results_folder() / "claims" / f"{name}.json"
         if path.exists():
-            parts.append(f"## [{title}]({name}.ipynb)\n\n{claims.claims_table(chapter.read_claims(path))}\n")
-    return "\n".join(parts)
+            results = chapter.read_claims(path)
+            every += results
+            parts.append(f"## [{title}]({name}.ipynb)\n\n{claims.claims_table(results)}\n")
+    return {"claims": "\n".join(parts), "rules": claims.rules_in_words(every)}
 
 
 def _all_figures(source: Path, titles: dict[str, str]) -> str:

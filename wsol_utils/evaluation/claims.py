@@ -51,12 +51,26 @@ __all__ = [
     "mono",
     "order",
     "qual",
+    "rules_in_words",
     "short_table",
     "sign",
     "stated",
     "to_json",
     "verdict",
 ]
+
+COLUMNS_IN_WORDS = """\
+Intervals in square brackets are 95 % bootstrap intervals over test images; they do not cover another training.
+The protocol asks for three seeds. *Not resolvable* means that the test cannot decide, for instance because its
+control passes too."""
+RULES_IN_WORDS = {
+    "EQ(t)": "the largest error in at least 100 cases is at most t.",
+    "SIGN(m)": "the interval of the difference lies above zero, and its mean is at least m points.",
+    "EQUIV(d)": "the interval of the difference lies inside ±d points.",
+    "MONO": "the value rises over all levels.",
+    "ORDER": "each pair of the stated order passes SIGN(0).",
+    "QUAL(n)": "n items are judged better than their control, p < 0.01.",
+}
 
 N_SEEDS = 3  # of the protocol
 
@@ -198,6 +212,18 @@ def from_json(text: str) -> list[ClaimResult]:
         return [ClaimResult(**entry) for entry in entries]
     except (TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"The text holds no claim results ({error}); write them again with to_json.") from error
+
+
+def rules_in_words(results: Sequence[ClaimResult]) -> str:
+    """Return a Markdown list of the rules that judged these results, and of what their table's columns mean.
+
+    >>> print(rules_in_words([]).splitlines()[0])
+    Intervals in square brackets are 95 % bootstrap intervals over test images; they do not cover another training.
+    """
+    stated_rules = " ".join(claim(result.id).rule for result in results)
+    names = set(re.findall(r"[A-Z]{2,}", stated_rules))
+    used = [f"- **{rule}**: {words}" for rule, words in RULES_IN_WORDS.items() if rule.split("(")[0] in names]
+    return "\n".join([COLUMNS_IN_WORDS, "", *used])
 
 
 def _by_number(result: ClaimResult) -> list[int]:
