@@ -185,3 +185,12 @@ def test_wrong_requests_get_a_sentence():
         scenes.draw_scene(np.random.default_rng(0), [10])
     with pytest.raises(ValueError, match="no background 'moon'; choose one of meadow"):
         scenes.draw_scene(np.random.default_rng(0), [0], background="moon")
+
+
+def test_all_cores_draw_what_one_draws(monkeypatch):
+    one = scenes.load("multi").split("train", 60, epoch=1)
+    monkeypatch.setattr(scenes, "LEAST_FOR_ALL_CORES", 50)
+    all_cores = scenes.load("multi").split("train", 60, epoch=1)
+    np.testing.assert_array_equal(all_cores.images, one.images)
+    np.testing.assert_array_equal(all_cores.masks, one.masks)
+    np.testing.assert_array_equal(np.concatenate(all_cores.boxes), np.concatenate(one.boxes))

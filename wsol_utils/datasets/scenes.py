@@ -13,8 +13,10 @@ from functools import partial
 from math import cos, pi, sin
 
 import cv2
+import joblib
 import numpy as np
 
+from wsol_utils.datasets.archives import progress
 from wsol_utils.datasets.scene_backgrounds import BACKGROUND_NAMES, draw_background, draw_palette, texture
 from wsol_utils.datasets.scene_objects import CLASS_NAMES, sketch
 from wsol_utils.datasets.scene_painting import WORDS, Layers, draw_colours, draw_hue, paint_object, paint_sign
@@ -25,6 +27,7 @@ RELATION_NAMES = ("left of", "on", "under")
 TEXT_NAMES = ("no word", "word")
 N_IMAGES = {"train": 3000, "train_with_boxes": 200, "val": 500, "test": 1000}
 DEFAULT_SIZE = 96
+LEAST_FOR_ALL_CORES = 1000  # images: starting a process for each core takes as long as drawing a few hundred
 HUE_SPREAD, ALIKE = 0.04, 0.1
 _VERSION = "1"
 _LENGTHS = ((0.44, 0.82), (0.36, 0.52), (0.3, 0.42), (0.28, 0.37))
@@ -212,17 +215,17 @@ def _read(
     """Draw a split: each image from (seed, view, split, epoch, index) alone, each round of labels with every class."""
     if image_size < 32:
         raise ValueError(f"Scenes of {image_size} pixels would be unreadable; take an image_size of 32 or more.")
-    recipe, class_names, _ = _VIEWS[view]
+    _, class_names, _ = _VIEWS[view]
     n_images = N_IMAGES[name] if n_images is None else n_images
     key = [seed, VIEWS.index(view), SPLIT_NAMES.index(name), epoch if name == "train" else 0]
     n_classes = len(class_names)
     n_rounds = -(-n_images // n_classes)
     deals = [np.random.default_rng([*key, 0, k]).permutation(n_classes) for k in range(n_rounds)]
     labels = np.concatenate(deals)[:n_images].astype(np.int64)
-    scenes = [
-        recipe(np.random.default_rng([*key, 1, i]), label, image_size, **options)
-        for i, label in enumerate(labels.tolist())
-    ]
+    draw = joblib.delayed(partial(_draw, view, options, key, image_size))
+    cores = joblib.Parallel(n_jobs=-1 if n_images >= LEAST_FOR_ALL_CORES else 1, batch_size=50, return_as="generator")
+    drawn = cores(draw(i, label) for i, label in enumerate(labels.tolist()))
+    scenes = list(progress(drawn, f"drawing {name}", n_images))
     box_labels = [
         np.full(len(s.boxes), y) if view == "relation" else s.classes for s, y in zip(scenes, labels, strict=True)
     ]
@@ -248,6 +251,11 @@ def _read(
         instance_maps=instance_maps,
         part_masks=part_masks.reshape(instance_maps.shape),
     )
+
+
+def _draw(view: str, options: dict[str, float], key: list[int], image_size: int, i: int, label: int) -> Scene:
+    recipe, _, _ = _VIEWS[view]
+    return recipe(np.random.default_rng([*key, 1, i]), label, image_size, **options)
 
 
 def load(view: str = "single", seed: int = 0, **options: float) -> DataSet:
