@@ -1,0 +1,122 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torchvision
+from filelock import FileLock
+from PIL import Image
+
+from wsol_utils.companion import localise as localising
+from wsol_utils.companion import weights
+from wsol_utils.companion.localise import localise, localise_all
+from wsol_utils.companion.weights import Classifier
+from wsol_utils.datasets.images import read_image
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return weights.shipped("scenes-gap")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two photographs with one stem in one folder, one in another, a text that calls itself a photograph, notes."""
+    generator = np.random.default_rng(0)
+    for name in ("a/cat.jpg", "a/cat.png", "b/cat.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (60, 90, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "a" / "broken.jpg").write_text("not a picture")
+    (tmp_path / "a" / "notes.txt").write_text("not asked for")
+    return tmp_path
+
+
+@pytest.fixture
+def looked_at(classifier, monkeypatch):
+    """Names of the files that `localise` is asked for; it answers the same for each, at once."""
+    answer, asked = localise(np.zeros((60, 90, 3), np.uint8), classifier), []
+
+    def answer_at_once(path, network):
+        asked.append(path.name)
+        read_image(path)
+        return answer
+
+    monkeypatch.setattr(localising, "localise", answer_at_once)
+    return asked
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 200), (1, 1), (12, 4000)])
+def test_boxes_lie_in_the_photograph_whatever_its_size(classifier, height, width):
+    found = localise(np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8), classifier)
+    assert found.size == (width, height)
+    for x0, y0, x1, y1 in (found.graphcut_box, found.cam_box):
+        assert 0 <= x0 <= x1 <= width
+        assert 0 <= y0 <= y1 <= height
+    shares = [share for _, share in found.classes]
+    assert len(shares) == 5
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 1 + 1e-6
+
+
+def test_a_photograph_stretched_gives_boxes_stretched(classifier):
+    photo = np.random.default_rng(2).integers(0, 255, (96, 96, 3), np.uint8)
+    plain, wide = (localise(photo.repeat(factor, axis=1), classifier) for factor in (1, 2))
+    assert wide.classes[0][0] == plain.classes[0][0]
+    assert np.abs(np.array(wide.cam_box) - np.array(plain.cam_box) * [2, 1, 2, 1]).max() <= 2
+
+
+def test_a_network_without_global_pooling_has_no_activation_map():
+    network = torchvision.models.alexnet().eval()
+    found = localise(np.zeros((64, 64, 3), np.uint8), Classifier(network, tuple(map(str, range(1000))), 96, "alexnet"))
+    assert found.activation_map is None
+    assert found.cam_box is None
+    titles = [ax.get_title() for ax in localising.draw(found).axes]
+    assert "no global pooling" in titles[3]
+
+
+def test_a_folder_gives_pictures_sheet_csv_and_json(classifier, photos, capsys, looked_at):
+    output = photos / "out"
+    results = localise_all([photos / "a", photos / "b" / "cat.jpg"], output, classifier)
+    assert "Skipped: " in (said := capsys.readouterr().err)
+    assert "broken.jpg is not an image" in said
+    assert "notes.txt" not in said
+    assert [entry["picture"] for entry in results] == ["cat.jpg", "cat-2.jpg", "cat-3.jpg"]
+    assert sorted(path.name for path in output.glob("[!.]*")) == [
+        "cat-2.jpg", "cat-3.jpg", "cat.jpg", "contact-sheet-1.jpg", "localised.csv", "localised.json",
+    ]  # fmt: skip
+    with (output / "localised.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [str(photos / name) for name in ("a/cat.jpg", "a/cat.png", "b/cat.jpg")]
+    entry = json.loads((output / "localised.json").read_text())[0]
+    assert [int(rows[0][f"cam_{corner}"]) for corner in ("x0", "y0", "x1", "y1")] == entry["cam_box"]
+    assert rows[0]["class_1"] == entry["classes"][0][0]
+
+
+def test_a_second_call_goes_on_where_the_first_stopped(classifier, photos, looked_at):
+    localise_all([photos / "b"], photos / "out", classifier)
+    assert len(localise_all([photos / "a", photos / "b"], photos / "out", classifier)) == 3
+    assert looked_at == ["cat.jpg", "broken.jpg", "cat.jpg", "cat.png"]
+    Image.new("RGB", (20, 20)).save(photos / "b" / "cat.jpg")
+    localise_all([photos / "b"], photos / "out", classifier)
+    assert len(looked_at) == 5, "a photograph that changed is looked at again"
+
+
+def test_two_runs_do_not_write_to_one_folder(classifier, photos):
+    (photos / "out").mkdir()
+    with (
+        FileLock(photos / "out" / ".lock"),
+        pytest.raises(OSError, match=r"Another run is writing to .*out: wait for it"),
+    ):
+        localise_all([photos / "b"], photos / "out", classifier)
+
+
+def test_errors_name_the_thing_and_the_cure(classifier, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no .*nowhere: give photographs or folders of them"):
+        localise_all([tmp_path / "nowhere"], tmp_path / "out", classifier)
+    with pytest.raises(FileNotFoundError, match="holds no photographs"):
+        localise_all([tmp_path], tmp_path / "out", classifier)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "localised.json").write_text("{")
+    Image.new("RGB", (9, 9)).save(tmp_path / "photo.png")
+    with pytest.raises(OSError, match=r"localised\.json is damaged: delete it"):
+        localise_all([tmp_path], tmp_path / "out", classifier)
