@@ -99,6 +99,10 @@ def test_a_second_call_goes_on_where_the_first_stopped(classifier, photos, looke
     Image.new("RGB", (20, 20)).save(photos / "b" / "cat.jpg")
     localise_all([photos / "b"], photos / "out", classifier)
     assert len(looked_at) == 5, "a photograph that changed is looked at again"
+    (photos / "b" / "cat.jpg").write_text("broken since")
+    localise_all([photos / "b"], photos / "out", classifier)
+    left = json.loads((photos / "out" / "localised.json").read_text())
+    assert [entry["picture"] for entry in left] == ["cat-2.jpg", "cat-3.jpg"], "what became unreadable is forgotten"
 
 
 def test_two_runs_do_not_write_to_one_folder(classifier, photos):

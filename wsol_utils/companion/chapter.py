@@ -37,7 +37,7 @@ class Chapter:
         return settings.run_folder(self.profile.name, self.dataset.name) / "claims" / f"{self.name}.json"
 
     def finish(self, results: list[ClaimResult]) -> str:
-        """Write the claims measured in this notebook where the pages find them; return their table, in Markdown."""
+        """Write the claims measured in this notebook where the pages find them; return table and rules in Markdown."""
         write_atomically(self.claims_path, lambda path: path.write_text(claims.to_json(results)))
         return f"{claims.claims_table(results)}\n\n{claims.rules_in_words(results)}"
 

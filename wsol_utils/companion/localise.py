@@ -149,19 +149,19 @@ def _localise_each(asked: list[Path], output: Path, classifier: Classifier) -> d
         except OSError as error:
             entries.pop(file, None)
             tqdm.write(f"Skipped: {error}", file=sys.stderr)
-            continue
-        taken = {entry["picture"] for other, entry in entries.items() if other != file}
-        picture = next(name for name in _names(path.stem) if name not in taken)
-        _save(draw(found), output / picture)
-        entries[file] = {
-            "file": file,
-            "picture": picture,
-            "size": found.size,
-            "classes": found.classes,
-            "graphcut_box": found.graphcut_box,
-            "cam_box": found.cam_box,
-            "state": state,
-        }
+        else:
+            taken = {entry["picture"] for other, entry in entries.items() if other != file}
+            picture = next(name for name in _names(path.stem) if name not in taken)
+            _save(draw(found), output / picture)
+            entries[file] = {
+                "file": file,
+                "picture": picture,
+                "size": found.size,
+                "classes": found.classes,
+                "graphcut_box": found.graphcut_box,
+                "cam_box": found.cam_box,
+                "state": state,
+            }
         write_atomically(record, lambda temporary: temporary.write_text(json.dumps(list(entries.values()), indent=1)))
     return entries
 
