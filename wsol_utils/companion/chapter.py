@@ -2,11 +2,10 @@
 
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-import matplotlib
 import torch
-import torchvision
 
 from wsol_utils import __version__
 from wsol_utils.companion import settings
@@ -53,10 +52,9 @@ def begin(name: str, profile: str, dataset: str = "scenes", seed: int = 0) -> Ch
     torch.manual_seed(seed)  # torch starts at a random one
     chapter = Chapter(name, settings.load_profile(profile), open_dataset(dataset, profile), seed, str(pick_device()))
     print(f"profile {profile} · data set {dataset} · seed {seed} · device {chapter.device}")
-    print(
-        f"wsol_utils {__version__} · torch {torch.__version__.split('+')[0]} · "
-        f"torchvision {torchvision.__version__.split('+')[0]} · matplotlib {matplotlib.__version__}"
-    )
+    packages = ("torch", "torchvision", "matplotlib")
+    versions = " · ".join(f"{package} {version(package).split('+')[0]}" for package in packages)
+    print(f"wsol_utils {__version__} · {versions}")
     return chapter
 
 

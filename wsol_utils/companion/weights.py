@@ -15,7 +15,6 @@ import numpy as np
 import pooch
 import requests
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -83,6 +82,8 @@ def imagenet(name: str = "squeezenet1_0") -> Classifier:
         ValueError: torchvision has no such classifier.
         OSError: the weights are neither cached nor to be had, or the cached file is damaged.
     """
+    import torchvision  # here, for its import takes as long as that of torch, and notebooks 01 and 02 do without
+
     path = fetch_imagenet(name)
     weights = torchvision.models.get_model_weights(name).DEFAULT
     network = torchvision.models.get_model(name)
@@ -101,6 +102,8 @@ def fetch_imagenet(name: str = "squeezenet1_0") -> Path:
         ValueError: torchvision has no such classifier.
         OSError: it is not cached and cannot be downloaded.
     """
+    import torchvision
+
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(f"torchvision has no classifier {name!r}: try squeezenet1_0, alexnet, vgg16 or resnet50.")
     url = torchvision.models.get_model_weights(name).DEFAULT.url
