@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 COLUMNS_IN_WORDS = """\
-Intervals in square brackets are 95 % bootstrap intervals over test images; they do not cover another training.
+Intervals in square brackets are 95 % bootstrap intervals over what was judged; they do not cover another training.
 The protocol asks for three seeds. *Not resolvable* means that the test cannot decide, for instance because its
 control passes too."""
 RULES_IN_WORDS = {
@@ -218,7 +218,7 @@ def rules_in_words(results: Sequence[ClaimResult]) -> str:
     """Return a Markdown list of the rules that judged these results, and of what their table's columns mean.
 
     >>> print(rules_in_words([]).splitlines()[0])
-    Intervals in square brackets are 95 % bootstrap intervals over test images; they do not cover another training.
+    Intervals in square brackets are 95 % bootstrap intervals over what was judged; they do not cover another training.
     """
     stated_rules = " ".join(claim(result.id).rule for result in results)
     names = set(re.findall(r"[A-Z]{2,}", stated_rules))
