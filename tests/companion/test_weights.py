@@ -1,5 +1,6 @@
 """Both roads to the ImageNet weights: torch's cache, and what stands in when they are not to be had."""
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 import torch
 import torchvision
 
-from wsol_utils.companion import settings, weights
+from wsol_utils.companion import recipes, settings, weights
 from wsol_utils.datasets import load
 from wsol_utils.methods.networks import predict
 
@@ -91,12 +92,42 @@ def test_photographs_are_recognised(monkeypatch, capsys):
     assert top == ["Egyptian cat", "espresso"]
 
 
-@pytest.mark.parametrize("name", sorted(weights.RECIPES))
+@pytest.mark.parametrize("name", [name for name in recipes.RECIPES if name.startswith("scenes")])
 def test_shipped_networks_do_what_their_provenance_says(name):
     classifier = weights.shipped(name)
     val = load("scenes").split("val", 200)
     accuracy = (predict(classifier.network, val.images).argmax(1) == val.labels).mean()
     assert accuracy > 0.85
+
+
+def test_a_network_can_be_restricted_to_some_of_its_classes():
+    whole = weights.shipped("scenes-gap")
+    some = weights.restricted(weights.shipped("scenes-gap"), ("tulip", "sailboat"))
+    images = load("scenes").split("val", 4).images
+    chosen = [whole.index("tulip"), whole.index("sailboat")]
+    np.testing.assert_allclose(predict(some.network, images), predict(whole.network, images)[:, chosen], atol=1e-5)
+    assert some.class_names == ("tulip", "sailboat")
+    with pytest.raises(ValueError, match="no class 'unicorn'"):
+        weights.restricted(whole, ("unicorn",))
+
+
+def test_a_recipe_ships_every_head_of_one_trunk(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSOL_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(settings, "weights_folder", lambda: tmp_path)
+    files = {head: f"small-{head}" for head in ("fc", "gap", "gmp")}
+    small = replace(
+        recipes.RECIPES["tiny-imagenet"], dataset="scenes", files=files, splits=("train", "val"), width=0.05
+    )
+    monkeypatch.setitem(recipes.RECIPES, "small", replace(small, judged_on="test", n_epochs=1, n_epoch_images=64))
+    paths = recipes.make_shipped("small")
+    assert [path.name for path in paths] == [f"{file}.safetensors" for file in files.values()]
+    networks = [weights.shipped(file).network for file in files.values()]
+    trunks = [torch.cat([value.flatten() for value in network.features.state_dict().values()]) for network in networks]
+    assert torch.equal(trunks[0], trunks[1])
+    assert torch.equal(trunks[0], trunks[2])
+    provenance = json.loads(paths[0].with_suffix(".json").read_text())
+    assert provenance["data"] == "scenes, train and val: 128 images an epoch"
+    assert provenance["judged_on"] == "test, 2000 images"
 
 
 def test_shipped_weights_stay_below_ten_megabytes():
@@ -107,7 +138,7 @@ def test_unknown_shipped_weights_and_recipes():
     with pytest.raises(ValueError, match="No weights 'scenes-xl' ship"):
         weights.shipped("scenes-xl")
     with pytest.raises(ValueError, match="no recipe 'scenes-xl'"):
-        weights.make_shipped("scenes-xl")
+        recipes.make_shipped("scenes-xl")
 
 
 def test_damaged_shipped_weights_are_named(tmp_path, monkeypatch):
@@ -121,11 +152,12 @@ def test_damaged_shipped_weights_are_named(tmp_path, monkeypatch):
 def test_networks_of_other_data_are_trained_once_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("WSOL_STORE", str(tmp_path))
     scenes = load("scenes", view="hues")
-    dataset = replace(scenes, read=lambda name, n_images, size, epoch: scenes.read(name, 64, size, epoch))
+    dataset = replace(
+        scenes, name="folder", read=lambda name, n_images, size, epoch: scenes.read(name, 64, size, epoch)
+    )
     profile = settings.load_profile("quick")
-    monkeypatch.setattr(weights, "RECIPES", {})
     first = weights.trained(dataset, "gap", profile)
-    monkeypatch.setattr(weights, "train_network", lambda *arguments: pytest.fail("trained twice"))
+    monkeypatch.setattr(weights, "fit", lambda *arguments: pytest.fail("trained twice"))
     again = weights.trained(dataset, "gap", profile)
     for key, value in first.network.state_dict().items():
         torch.testing.assert_close(again.network.state_dict()[key], value)

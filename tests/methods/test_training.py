@@ -131,3 +131,42 @@ def test_errors_name_the_thing_and_the_cure(tmp_path):
         fit(network(), bars, 1, checkpoint=path, **SETTINGS)
     with pytest.raises(RuntimeError, match="lower the learning rate"):
         fit(network(), bars, 1, loss=lambda logits, _: logits.sum() * torch.nan, **SETTINGS)
+
+
+def _train_in_a_group(process, n_processes, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=process, world_size=n_processes)
+    trained = plain()
+    history = fit(trained, bars, 3, augment=flip, checkpoint=folder / f"{n_processes}.pt", **SETTINGS)
+    if process == 0:
+        torch.save([history, trained.state_dict()], folder / f"{n_processes}-done.pt")
+    torch.distributed.destroy_process_group()
+
+
+def plain():
+    """Without batch normalisation, which would see a process's part of the batch only."""
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 4, 5, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    return torch.nn.Sequential(*layers, torch.nn.Linear(4, 2))
+
+
+def test_two_processes_give_the_loss_curve_of_one(tmp_path):
+    torch.multiprocessing.spawn(_train_in_a_group, (2, tmp_path), 2)
+    history, weights = torch.load(tmp_path / "2-done.pt", weights_only=True)
+    alone = plain()
+    expected = fit(alone, bars, 3, augment=flip, **SETTINGS)
+    for one, other in zip(history, expected, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert one["accuracy"] == other["accuracy"]
+    for key, value in alone.state_dict().items():
+        torch.testing.assert_close(weights[key], value, atol=1e-5, rtol=1e-4)
+    resumed = plain()
+    assert fit(resumed, bars, 3, checkpoint=tmp_path / "2.pt", **SETTINGS) == history
+
+
+def test_processes_must_share_a_batch_equally(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    with pytest.raises(ValueError, match="3 processes cannot share a batch of 16: make it a multiple"):
+        fit(network(), bars, 1, **SETTINGS)

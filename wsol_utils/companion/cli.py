@@ -78,11 +78,12 @@ def fetch(
 
 
 @app.command()
-def train(name: Annotated[str, typer.Argument(help="For instance scenes-gap.")]) -> None:
+def train(name: Annotated[str, typer.Argument(help="For instance scenes-gap or tiny-imagenet.")]) -> None:
     """Make weights that ship with the project; goes on where a killed run stopped."""
-    from wsol_utils.companion import weights
+    from wsol_utils.companion import recipes
 
-    typer.echo(weights.make_shipped(name))
+    for path in recipes.make_shipped(name):
+        typer.echo(path)
 
 
 @app.command()

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import shutil
 import tempfile
 import threading
@@ -16,10 +15,9 @@ import pooch
 import requests
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from wsol_utils import __version__
 from wsol_utils.companion import settings
 from wsol_utils.companion.settings import Profile
 from wsol_utils.companion.store import Arrays, remember, write_atomically
@@ -28,7 +26,7 @@ from wsol_utils.datasets.images import crop_image
 from wsol_utils.datasets.splits import DataSet
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.jitter import jitter
-from wsol_utils.methods.networks import pick_device, predict
+from wsol_utils.methods.networks import pick_device
 from wsol_utils.methods.training import fit
 
 SECONDS_TO_ANSWER = 8  # for a server, before we go on without it
@@ -56,23 +54,6 @@ class Classifier:
                 f"This network has no class {class_name!r}; its {len(self.class_names)} classes begin {some}."
             )
         return self.class_names.index(class_name)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a shipped network is made."""
-
-    view: str
-    head: str
-    n_epochs: int
-    n_epoch_images: int
-    seed: int
-
-
-RECIPES = {
-    f"scenes-{head}": Recipe(view="single", head=head, n_epochs=30, n_epoch_images=3000, seed=seed)
-    for seed, head in enumerate(("fc", "gap", "gmp"))
-}
 
 
 def imagenet(name: str = "squeezenet1_0") -> Classifier:
@@ -184,80 +165,46 @@ def shipped(name: str) -> Classifier:
         raise ValueError(f"No weights {name!r} ship with the project: choose from {known}.")
     try:
         provenance = json.loads(path.with_suffix(".json").read_text())
-        classes, size, head = (provenance[key] for key in ("classes", "image_size", "head"))
-        network = ConvNet(len(classes), size, WIDTH, fc_width=FC_WIDTH, head=head)
+        classes, size = provenance["classes"], provenance["image_size"]
+        layout = {key: provenance[key] for key in ("width", "head", "fc_width")}
+        network = ConvNet(len(classes), size, **layout)
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train {name}`.") from error
+        raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train`.") from error
     return Classifier(network.eval(), tuple(classes), size, name)
 
 
 def trained(dataset: DataSet, head: str, profile: Profile, seed: int = 0) -> Classifier:
-    """The ConvNet of a data set with the given head: as shipped for scenes, else trained once and kept in the store."""
-    if dataset.name == "scenes" and f"scenes-{head}" in RECIPES:
-        return shipped(f"scenes-{head}")
-    arrays = remember(_train_arrays, dataset=dataset, head=head, n_epochs=profile.n_epochs_full, seed=seed)
+    """The ConvNet of a data set with the given head: as shipped, if it knows the classes, else trained and kept."""
+    try:
+        return restricted(shipped(f"{dataset.name}-{head}"), dataset.class_names)
+    except ValueError:
+        pass
+    arrays = remember(_train, dataset=dataset, head=head, n_epochs=profile.n_epochs_full, seed=seed)
     network = ConvNet(len(dataset.class_names), dataset.default_size, WIDTH, fc_width=FC_WIDTH, head=head)
     network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
     return Classifier(network.eval(), dataset.class_names, dataset.default_size, f"trained on {dataset.name}")
 
 
-def _train_arrays(dataset: DataSet, head: str, n_epochs: int, seed: int) -> Arrays:
-    split = dataset.split("train")
-    network = train_network(lambda epoch: (split.images, split.labels), dataset, head, n_epochs, seed)
-    return {key: value.cpu().numpy() for key, value in network.state_dict().items()}
-
-
-def train_network(
-    epochs, dataset: DataSet, head: str, n_epochs: int, seed: int, checkpoint: Path | None = None
-) -> ConvNet:
-    """Train a ConvNet on `epochs(epoch) -> (images, labels)` with the published jitter."""
-    device = pick_device()
-    network = ConvNet(len(dataset.class_names), dataset.default_size, WIDTH, fc_width=FC_WIDTH, head=head, seed=seed)
-    fit(network.to(device), epochs, n_epochs, seed=seed, augment=jitter, checkpoint=checkpoint)
-    return network.cpu()
-
-
-def make_shipped(name: str) -> Path:
-    """Train a network that ships, going on from its last checkpoint after a kill, and write it with its provenance.
+def restricted(classifier: Classifier, class_names: tuple[str, ...]) -> Classifier:
+    """The classifier with these of its classes only, in this order; the others can no longer be answered.
 
     Raises:
-        ValueError: no recipe of that name.
+        ValueError: it does not know one of them.
     """
-    if name not in RECIPES:
-        raise ValueError(f"There is no recipe {name!r}: choose from {', '.join(RECIPES)}.")
-    recipe = RECIPES[name]
-    dataset = load("scenes", view=recipe.view)
+    if class_names == classifier.class_names:
+        return classifier
+    indices = [classifier.index(name) for name in class_names]
+    network, last = classifier.network, classifier.network.head[-1]
+    last.weight, last.bias = (nn.Parameter(values[indices].detach()) for values in (last.weight, last.bias))
+    network.n_classes = last.out_features = len(indices)
+    source = f"{classifier.source}, {len(indices)} of its {len(classifier.class_names)} classes"
+    return Classifier(network, class_names, classifier.image_size, source)
 
-    def draw(epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        split = dataset.split("train", recipe.n_epoch_images, epoch=epoch)
-        return split.images, split.labels
 
-    checkpoint = settings.store_folder() / "checkpoints" / f"{name}.pt"
-    network = train_network(draw, dataset, recipe.head, recipe.n_epochs, recipe.seed, checkpoint)
-    state = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in network.state_dict().items()
-    }
-    network.load_state_dict(state)
-    val = dataset.split("val", 2000)
-    accuracy = float((predict(network, val.images).argmax(1) == val.labels).mean())
-    provenance = {
-        "command": f"python -m wsol_utils train {name}",
-        "data": f"scenes, view {recipe.view}: {recipe.n_epoch_images} fresh images an epoch",
-        "classes": dataset.class_names,
-        "image_size": dataset.default_size,
-        "head": recipe.head,
-        "epochs": recipe.n_epochs,
-        "seed": recipe.seed,
-        "validation_accuracy": round(accuracy, 4),
-        "validation_images": len(val),
-        "versions": {"wsol_utils": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "licence": "MIT, like the project; trained on drawn images only",
-    }
-    path = settings.weights_folder() / f"{name}.safetensors"
-    write_atomically(path, lambda temporary: save_file(state, temporary))
-    write_atomically(
-        path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(provenance, indent=1))
-    )
-    return path
+def _train(dataset: DataSet, head: str, n_epochs: int, seed: int) -> Arrays:
+    """The weights of a ConvNet trained on a data set's training images with the published jitter."""
+    split = dataset.split("train")
+    network = ConvNet(len(dataset.class_names), dataset.default_size, WIDTH, fc_width=FC_WIDTH, head=head, seed=seed)
+    fit(network.to(pick_device()), lambda epoch: (split.images, split.labels), n_epochs, seed=seed, augment=jitter)
+    return {key: value.cpu().numpy() for key, value in network.state_dict().items()}

@@ -1,6 +1,7 @@
-"""The eight-layer ConvNet of the talk, with four ways to pool over space."""
+"""The eight-layer ConvNet of the talk, with four ways to pool over space, alone or several on one trunk."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -126,6 +127,27 @@ class ConvNet(nn.Module):
                 'A ConvNet with head "fc" has no class maps; build it with head gap, gmp or max, or turn it into '
                 "convolutions by max_pooling.to_convolutional."
             )
+
+
+class SharedTrunk(nn.Module):
+    """ConvNets on one trunk, the features of the first: pixels (B, 3, H, W) to logits (B, C, k), one for each of k.
+
+    Trained together they differ in what their heads make of the same features, and cost little more than one.
+
+    >>> networks = [ConvNet(10, image_size=32, width=0.125, head=head) for head in ("fc", "gap")]
+    >>> SharedTrunk(networks)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10, 2])
+    """
+
+    def __init__(self, networks: Sequence[ConvNet]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        for network in networks[1:]:
+            network.features = networks[0].features
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        features = self.networks[0].features(pixels)
+        return torch.stack([network.head(features) for network in self.networks], dim=2)
 
 
 def map_size(image_size: int) -> int:

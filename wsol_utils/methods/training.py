@@ -1,4 +1,4 @@
-"""A plain training loop: one-cycle SGD, atomic checkpoints, resumed bit for bit."""
+"""A plain training loop: one-cycle SGD, atomic checkpoints, resumed bit for bit, by one process or several."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from wsol_utils.methods.networks import device_of, normalise
@@ -31,17 +32,24 @@ def fit(
 
     `epochs(epoch)` gives the epoch's uint8 images (N, H, W, 3) and targets: labels (N,) or label sets (N, C), equally
     many in each epoch; the next epoch is drawn in a thread while this one trains. Momentum 0.9, weight decay 5e-4;
-    `learning_rate` is the peak of the schedule. An incomplete last batch is left out. `loss` takes logits and targets;
-    `augment` takes uint8 images (B, H, W, 3) and a generator. Records hold epoch, loss, accuracy (share of images whose
-    best class is among their labels), the schedule's learning rate, and what `evaluate(network)` returns.
-    With a `checkpoint` path the state is written after every epoch; the same call goes on from there.
+    `learning_rate` is the peak of the schedule. An incomplete last batch is left out. `loss` takes logits, (B, C) or of
+    k heads (B, C, k), and targets; `augment` takes uint8 images (B, H, W, 3) and a generator. Records hold epoch, loss,
+    accuracy (share of images whose best class is among their labels), the schedule's learning rate, and what
+    `evaluate(network)` returns. With a `checkpoint` path the state is written after every epoch; the same call goes on
+    from there. Where `torch.distributed` is set up, each process takes its part of every batch, and the gradients are
+    averaged (`DistributedDataParallel`); batch normalisation then sees a process's part only.
 
-    Raises ValueError for epochs of unequal length or a checkpoint of other settings, OSError for one that is
-    damaged or cannot be written, RuntimeError if the loss is no longer finite.
+    Raises ValueError for epochs of unequal length, a batch that processes cannot share equally or a checkpoint of other
+    settings, OSError for one that is damaged or cannot be written, RuntimeError if the loss is no longer finite.
     """
     device = device_of(network)
     images, targets = epochs(0)
     batch_size = min(batch_size, len(images))
+    together = distributed.is_available() and distributed.is_initialized()
+    process, n_processes = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+    if batch_size % n_processes:
+        raise ValueError(f"{n_processes} processes cannot share a batch of {batch_size}: make it a multiple.")
+    own = slice(process, None, n_processes)
     n_images, n_batches = len(images), len(images) // batch_size
     optimiser = torch.optim.SGD(network.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4)
     n_steps = n_epochs * n_batches + 1  # the rate reaches zero after the last step
@@ -50,6 +58,7 @@ def fit(
     settings = {"n_epochs": n_epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
     history = _resume(checkpoint, settings, network, optimiser, schedule, generator) if checkpoint else []
     network.to(memory_format=torch.channels_last)
+    shared = DistributedDataParallel(network) if n_processes > 1 else network
     with ThreadPoolExecutor(1) as pool, torch.random.fork_rng():
         drawn = pool.submit(epochs, len(history)) if 0 < len(history) < n_epochs else None
         for epoch in range(len(history), n_epochs):
@@ -61,14 +70,14 @@ def fit(
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # for dropout, on any device
             order = torch.randperm(n_images, generator=generator)[: n_batches * batch_size].split(batch_size)
             network.train()
-            total_loss, n_right, n_seen = 0.0, 0, 0
+            sums = torch.zeros(3, dtype=torch.float64)  # of losses and of right answers, and the number of images
             bar = tqdm(order, f"epoch {epoch + 1}/{n_epochs}", leave=epoch + 1 == n_epochs, disable=not progress)
             for index in bar:
                 batch = torch.as_tensor(images[index])
-                pixels = normalise(augment(batch, generator) if augment else batch)
-                target = torch.as_tensor(targets[index]).to(device)
+                pixels = normalise(augment(batch, generator) if augment else batch)[own]
+                target = torch.as_tensor(targets[index])[own].to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    logits = network(pixels.to(device, memory_format=torch.channels_last))
+                    logits = shared(pixels.to(device, memory_format=torch.channels_last))
                 value = loss(logits.float(), target)
                 if not torch.isfinite(value):
                     raise RuntimeError(f"The loss is {value.item()} in epoch {epoch + 1}; lower the learning rate.")
@@ -76,18 +85,19 @@ def fit(
                 value.backward()
                 optimiser.step()
                 schedule.step()
-                total_loss += value.item()
-                best = logits.argmax(1)
-                n_right += int((target[range(batch_size), best] > 0 if target.ndim == 2 else target == best).sum())
-                n_seen += batch_size
-                bar.set_postfix(loss=f"{value.item():.3f}", accuracy=f"{n_right / n_seen:.3f}", refresh=False)
-            record = {"epoch": epoch, "loss": total_loss / n_batches, "accuracy": n_right / n_seen}
+                label_sets = target if target.ndim == 2 else nn.functional.one_hot(target, logits.shape[1])
+                right = label_sets.gather(1, logits.argmax(1).reshape(len(target), -1)) > 0  # (B, k heads)
+                sums += torch.tensor([len(target) * value.item(), right.float().mean(1).sum().item(), len(target)])
+                bar.set_postfix(loss=f"{value.item():.3f}", accuracy=f"{sums[1] / sums[2]:.3f}", refresh=False)
+            if n_processes > 1:
+                distributed.all_reduce(sums)
+            record = {"epoch": epoch, "loss": (sums[0] / sums[2]).item(), "accuracy": (sums[1] / sums[2]).item()}
             record["learning_rate"] = schedule.get_last_lr()[0]
             if evaluate:
                 network.eval()
                 record |= evaluate(network)
             history.append(record)
-            if checkpoint:
+            if checkpoint and process == 0:
                 _save(checkpoint, settings, network, optimiser, schedule, generator, history)
     network.eval()
     return history

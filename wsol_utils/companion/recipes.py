@@ -1,0 +1,144 @@
+"""How the networks that ship with the project are made: their recipes, and the command that follows them."""
+
+import json
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from wsol_utils import __version__
+from wsol_utils.companion import settings
+from wsol_utils.companion.store import write_atomically
+from wsol_utils.datasets import load
+from wsol_utils.datasets.splits import DataSet
+from wsol_utils.methods.convnet import ConvNet, SharedTrunk
+from wsol_utils.methods.jitter import jitter
+from wsol_utils.methods.networks import pick_device, predict
+from wsol_utils.methods.training import fit
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """ConvNets made together on one trunk, a file for each head.
+
+    dataset: as for `datasets.load`. splits: what they learn from. judged_on: the split whose accuracy is written down;
+    it chooses nothing. n_epoch_images: fresh ones of each split in every epoch, or
+    None for all of it. label_smoothing: the share of the truth
+    that is spread over all classes.
+    """
+
+    dataset: str
+    files: dict[str, str]
+    splits: tuple[str, ...]
+    judged_on: str
+    width: float
+    fc_width: float
+    n_epochs: int
+    n_epoch_images: int | None
+    seed: int
+    label_smoothing: float
+    licence: str
+
+
+DRAWN = "MIT, like the project; trained on drawn images only"
+RESEARCH = "trained on Tiny ImageNet, whose photographs are for non-commercial research and education"
+RECIPES = {
+    f"scenes-{head}": Recipe(
+        "scenes", {head: f"scenes-{head}"}, ("train",), "val", 0.25, 0.125, 30, 3000, seed, 0.0, DRAWN
+    )
+    for seed, head in enumerate(("fc", "gap", "gmp"))
+}
+RECIPES["tiny-imagenet"] = Recipe(
+    "tiny-imagenet",
+    {head: f"tiny-imagenet-{head}" for head in ("fc", "gap", "gmp")},
+    ("train", "train_with_boxes"),
+    "test",
+    width=0.5,
+    fc_width=0.0625,
+    n_epochs=60,
+    n_epoch_images=None,
+    seed=0,
+    label_smoothing=0.1,
+    licence=RESEARCH,
+)
+
+
+def make_shipped(name: str) -> list[Path]:
+    """Train networks that ship, going on from the last checkpoint after a kill; write each with its provenance.
+
+    Several processes (`torchrun`) share the work; the first of them writes.
+
+    Raises:
+        ValueError: no recipe of that name.
+        OSError: the data set is not there, or a file cannot be written.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"There is no recipe {name!r}: choose from {', '.join(RECIPES)}.")
+    recipe = RECIPES[name]
+    dataset = load(recipe.dataset)
+    networks = {
+        head: ConvNet(
+            len(dataset.class_names),
+            dataset.default_size,
+            recipe.width,
+            head=head,
+            seed=recipe.seed,
+            fc_width=recipe.fc_width,
+        )
+        for head in recipe.files
+    }
+
+    @lru_cache(maxsize=2)
+    def draw(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        parts = [dataset.split(split, recipe.n_epoch_images, epoch=epoch) for split in recipe.splits]
+        return np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts])
+
+    def epochs(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        return draw(epoch if recipe.n_epoch_images else 0)  # photographs are the same in every epoch
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        for_each_head = labels[:, None].expand(-1, logits.shape[2])
+        return nn.functional.cross_entropy(logits, for_each_head, label_smoothing=recipe.label_smoothing)
+
+    checkpoint = settings.store_folder() / "checkpoints" / f"{name}.pt"
+    together = SharedTrunk(list(networks.values())).to(pick_device())
+    fit(together, epochs, recipe.n_epochs, loss=loss, seed=recipe.seed, augment=jitter, checkpoint=checkpoint)
+    n_images = len(epochs(0)[0])
+    return [_ship(name, recipe, dataset, networks[head].cpu(), file, n_images) for head, file in recipe.files.items()]
+
+
+def _ship(name: str, recipe: Recipe, dataset: DataSet, network: ConvNet, file: str, n_images: int) -> Path:
+    """Write a network in half precision, and beside it what it is, how it was made and how well it does."""
+    state = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in network.state_dict().items()
+    }
+    network.load_state_dict(state)
+    judged = dataset.split(recipe.judged_on, 2000 if recipe.dataset == "scenes" else None)
+    accuracy = float((predict(network, judged.images).argmax(1) == judged.labels).mean())
+    provenance = {
+        "command": f"python -m wsol_utils train {name}",
+        "data": f"{recipe.dataset}, {' and '.join(recipe.splits)}: {n_images} images an epoch",
+        "classes": dataset.class_names,
+        "image_size": dataset.default_size,
+        "head": network.head_name,
+        "width": recipe.width,
+        "fc_width": recipe.fc_width,
+        "epochs": recipe.n_epochs,
+        "seed": recipe.seed,
+        "accuracy": round(accuracy, 4),
+        "judged_on": f"{recipe.judged_on}, {len(judged)} images",
+        "versions": {"wsol_utils": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "licence": recipe.licence,
+    }
+    path = settings.weights_folder() / f"{file}.safetensors"
+    write_atomically(path, lambda temporary: save_file(state, temporary))
+    write_atomically(
+        path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(provenance, indent=1))
+    )
+    return path
