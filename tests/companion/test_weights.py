@@ -33,7 +33,7 @@ def test_weights_in_torchs_cache_are_found(torch_home, name):
     network = torchvision.models.get_model(name)
     url = torchvision.models.get_model_weights(name).DEFAULT.url
     torch.save(network.state_dict(), torch_home / url.rsplit("/", 1)[1])
-    found = weights.imagenet(name)
+    found = weights.imagenet(f"torchvision:{name}")
     for key, value in network.state_dict().items():
         torch.testing.assert_close(found.network.state_dict()[key], value)
     assert len(found.class_names) == 1000
@@ -114,20 +114,19 @@ def test_a_network_can_be_restricted_to_some_of_its_classes():
 def test_a_recipe_ships_every_head_of_one_trunk(tmp_path, monkeypatch):
     monkeypatch.setenv("WSOL_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(settings, "weights_folder", lambda: tmp_path)
-    files = {head: f"small-{head}" for head in ("fc", "gap", "gmp")}
-    small = replace(
-        recipes.RECIPES["tiny-imagenet"], dataset="scenes", files=files, splits=("train", "val"), width=0.05
-    )
-    monkeypatch.setitem(recipes.RECIPES, "small", replace(small, judged_on="test", n_epochs=1, n_epoch_images=64))
-    paths = recipes.make_shipped("small")
-    assert [path.name for path in paths] == [f"{file}.safetensors" for file in files.values()]
-    networks = [weights.shipped(file).network for file in files.values()]
-    trunks = [torch.cat([value.flatten() for value in network.features.state_dict().values()]) for network in networks]
-    assert torch.equal(trunks[0], trunks[1])
-    assert torch.equal(trunks[0], trunks[2])
-    provenance = json.loads(paths[0].with_suffix(".json").read_text())
+    small = {"dataset": "scenes", "splits": ("train", "val"), "width": 0.05, "n_epochs": 1, "n_epoch_images": 64}
+    monkeypatch.setitem(recipes.RECIPES, "small", replace(recipes.RECIPES["tiny-imagenet"], **small))
+    path = recipes.make_shipped("small")
+    provenance = json.loads(path.with_suffix(".json").read_text())
     assert provenance["data"] == "scenes, train and val: 128 images an epoch"
     assert provenance["judged_on"] == "test, 2000 images"
+    test = load("scenes").split("test", 2000)
+    for head, accuracy in provenance["accuracy"].items():
+        network = weights.shipped(f"small-{head}").network
+        assert network.head_name == head
+        assert (predict(network, test.images).argmax(1) == test.labels).mean() == pytest.approx(accuracy, abs=1e-3)
+    with pytest.raises(ValueError, match="No weights 'small-max' ship with the project: choose from small-fc, small-g"):
+        weights.shipped("small-max")
 
 
 def test_shipped_weights_stay_below_ten_megabytes():

@@ -72,10 +72,25 @@ def open_dataset(name: str, profile: str) -> DataSet:
     return load(name)
 
 
+def claims_folder(dataset: str = "scenes") -> Path:
+    """Where the claims lie that ship with the project: those of the committed notebooks, or of another data set."""
+    return settings.results_folder() / ("claims" if dataset == "scenes" else f"claims-{dataset}")
+
+
 def shipped_claims() -> list[ClaimResult]:
     """All claims as measured by the run that was committed with the notebooks."""
-    paths = sorted((settings.results_folder() / "claims").glob("*.json"))
-    return [result for path in paths for result in read_claims(path)]
+    return [result for path in sorted(claims_folder().glob("*.json")) for result in read_claims(path)]
+
+
+def on_photographs(name: str) -> str:
+    """The claims of a notebook as measured on photographs, in Markdown; they ship, so that no data are needed."""
+    measured = {dataset: claims_folder(dataset) / f"{name}.json" for dataset in ("tiny-imagenet", "voc2012")}
+    parts = [
+        f"**{dataset}**, by `wsol reproduce --dataset {dataset}`:\n\n{claims.claims_table(read_claims(path))}"
+        for dataset, path in measured.items()
+        if path.exists()
+    ]
+    return "\n\n".join(parts)
 
 
 def read_claims(path: Path) -> list[ClaimResult]:

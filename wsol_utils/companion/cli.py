@@ -58,11 +58,13 @@ def localise(
 
 
 @app.command()
-def execute() -> None:
+def execute(
+    dataset: Annotated[str, typer.Option(help="Of another than scenes only the claims are kept.")] = "scenes",
+) -> None:
     """Execute the notebooks in the laptop profile and write them back into the checkout, with claims and pictures."""
     from wsol_utils.companion import reproduction
 
-    raise typer.Exit(1 if reproduction.update_committed() else 0)
+    raise typer.Exit(1 if reproduction.update_committed(dataset) else 0)
 
 
 @app.command()
@@ -82,8 +84,7 @@ def train(name: Annotated[str, typer.Argument(help="For instance scenes-gap or t
     """Make weights that ship with the project; goes on where a killed run stopped."""
     from wsol_utils.companion import recipes
 
-    for path in recipes.make_shipped(name):
-        typer.echo(path)
+    typer.echo(recipes.make_shipped(name))
 
 
 @app.command()

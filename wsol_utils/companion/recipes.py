@@ -14,8 +14,9 @@ from torch import nn
 from wsol_utils import __version__
 from wsol_utils.companion import settings
 from wsol_utils.companion.store import write_atomically
+from wsol_utils.companion.weights import FC_WIDTH, WIDTH
 from wsol_utils.datasets import load
-from wsol_utils.datasets.splits import DataSet
+from wsol_utils.datasets.splits import Split
 from wsol_utils.methods.convnet import ConvNet, SharedTrunk
 from wsol_utils.methods.jitter import jitter
 from wsol_utils.methods.networks import pick_device, predict
@@ -24,20 +25,18 @@ from wsol_utils.methods.training import fit
 
 @dataclass(frozen=True)
 class Recipe:
-    """ConvNets made together on one trunk, a file for each head.
+    """ConvNets made together on one trunk, with a head each, shipped in one file.
 
     dataset: as for `datasets.load`. splits: what they learn from. judged_on: the split whose accuracy is written down;
-    it chooses nothing. n_epoch_images: fresh ones of each split in every epoch, or
-    None for all of it. label_smoothing: the share of the truth
-    that is spread over all classes.
+    it chooses nothing. n_epoch_images: fresh ones of each split in every epoch, or None for all of it.
+    label_smoothing: the share of the truth that is spread over all classes.
     """
 
     dataset: str
-    files: dict[str, str]
+    heads: tuple[str, ...]
     splits: tuple[str, ...]
     judged_on: str
     width: float
-    fc_width: float
     n_epochs: int
     n_epoch_images: int | None
     seed: int
@@ -48,18 +47,15 @@ class Recipe:
 DRAWN = "MIT, like the project; trained on drawn images only"
 RESEARCH = "trained on Tiny ImageNet, whose photographs are for non-commercial research and education"
 RECIPES = {
-    f"scenes-{head}": Recipe(
-        "scenes", {head: f"scenes-{head}"}, ("train",), "val", 0.25, 0.125, 30, 3000, seed, 0.0, DRAWN
-    )
+    f"scenes-{head}": Recipe("scenes", (head,), ("train",), "val", WIDTH, 30, 3000, seed, 0.0, DRAWN)
     for seed, head in enumerate(("fc", "gap", "gmp"))
 }
 RECIPES["tiny-imagenet"] = Recipe(
-    "tiny-imagenet",
-    {head: f"tiny-imagenet-{head}" for head in ("fc", "gap", "gmp")},
-    ("train", "train_with_boxes"),
-    "test",
+    dataset="tiny-imagenet",
+    heads=("fc", "gap", "gmp"),
+    splits=("train", "train_with_boxes"),
+    judged_on="test",
     width=0.5,
-    fc_width=0.0625,
     n_epochs=60,
     n_epoch_images=None,
     seed=0,
@@ -68,10 +64,8 @@ RECIPES["tiny-imagenet"] = Recipe(
 )
 
 
-def make_shipped(name: str) -> list[Path]:
-    """Train networks that ship, going on from the last checkpoint after a kill; write each with its provenance.
-
-    Several processes (`torchrun`) share the work; the first of them writes.
+def make_shipped(name: str) -> Path:
+    """Train networks that ship, going on from the last checkpoint after a kill; write them with their provenance.
 
     Raises:
         ValueError: no recipe of that name.
@@ -81,16 +75,10 @@ def make_shipped(name: str) -> list[Path]:
         raise ValueError(f"There is no recipe {name!r}: choose from {', '.join(RECIPES)}.")
     recipe = RECIPES[name]
     dataset = load(recipe.dataset)
+    n_classes, size = len(dataset.class_names), dataset.default_size
     networks = {
-        head: ConvNet(
-            len(dataset.class_names),
-            dataset.default_size,
-            recipe.width,
-            head=head,
-            seed=recipe.seed,
-            fc_width=recipe.fc_width,
-        )
-        for head in recipe.files
+        head: ConvNet(n_classes, size, recipe.width, head=head, seed=recipe.seed, fc_width=FC_WIDTH)
+        for head in recipe.heads
     }
 
     @lru_cache(maxsize=2)
@@ -108,37 +96,37 @@ def make_shipped(name: str) -> list[Path]:
     checkpoint = settings.store_folder() / "checkpoints" / f"{name}.pt"
     together = SharedTrunk(list(networks.values())).to(pick_device())
     fit(together, epochs, recipe.n_epochs, loss=loss, seed=recipe.seed, augment=jitter, checkpoint=checkpoint)
-    n_images = len(epochs(0)[0])
-    return [_ship(name, recipe, dataset, networks[head].cpu(), file, n_images) for head, file in recipe.files.items()]
-
-
-def _ship(name: str, recipe: Recipe, dataset: DataSet, network: ConvNet, file: str, n_images: int) -> Path:
-    """Write a network in half precision, and beside it what it is, how it was made and how well it does."""
-    state = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in network.state_dict().items()
-    }
-    network.load_state_dict(state)
-    judged = dataset.split(recipe.judged_on, 2000 if recipe.dataset == "scenes" else None)
-    accuracy = float((predict(network, judged.images).argmax(1) == judged.labels).mean())
+    path = settings.weights_folder() / f"{name}.safetensors"
+    state = {}
+    for head, network in networks.items():
+        network.cpu().load_state_dict(_halved(network.state_dict()))
+        state |= {f"features.{key}": value for key, value in network.features.state_dict().items()}
+        state |= {f"{head}.{key}": value for key, value in network.head.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(_halved(state), temporary))
+    judged = dataset.split(recipe.judged_on, 2000 if dataset.name == "scenes" else None)
     provenance = {
         "command": f"python -m wsol_utils train {name}",
-        "data": f"{recipe.dataset}, {' and '.join(recipe.splits)}: {n_images} images an epoch",
+        "data": f"{recipe.dataset}, {' and '.join(recipe.splits)}: {len(epochs(0)[0])} images an epoch",
         "classes": dataset.class_names,
-        "image_size": dataset.default_size,
-        "head": network.head_name,
+        "image_size": size,
         "width": recipe.width,
-        "fc_width": recipe.fc_width,
+        "fc_width": FC_WIDTH,
         "epochs": recipe.n_epochs,
         "seed": recipe.seed,
-        "accuracy": round(accuracy, 4),
+        "accuracy": {head: round(_accuracy(network, judged), 4) for head, network in networks.items()},
         "judged_on": f"{recipe.judged_on}, {len(judged)} images",
         "versions": {"wsol_utils": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "licence": recipe.licence,
     }
-    path = settings.weights_folder() / f"{file}.safetensors"
-    write_atomically(path, lambda temporary: save_file(state, temporary))
     write_atomically(
         path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(provenance, indent=1))
     )
     return path
+
+
+def _halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
+
+
+def _accuracy(network: ConvNet, split: Split) -> float:
+    return float((predict(network, split.images).argmax(1) == split.labels).mean())

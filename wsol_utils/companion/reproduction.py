@@ -39,25 +39,26 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     return sum(bool(outcome.error) for outcome in outcomes)
 
 
-def update_committed() -> int:
+def update_committed(dataset: str = "scenes") -> int:
     """Execute all notebooks in the laptop profile; put them, their claims, pictures and times where git keeps them.
 
-    The overview comes last, for it shows the claims of the others. Returns how many failed; no notebook is replaced
-    then.
+    The overview comes last, for it shows the claims of the others. Of another data set than scenes only the claims are
+    kept. Returns how many notebooks failed; nothing is replaced then.
     """
-    run, results = settings.run_folder("laptop", "scenes"), settings.results_folder()
+    run, results = settings.run_folder("laptop", dataset), settings.results_folder()
     overview, *others = names = notebooks.available()
-    outcomes = list(notebooks.reproduce(others, "laptop", "scenes"))
+    outcomes = list(notebooks.reproduce(others, "laptop", dataset))
     if not any(outcome.error for outcome in outcomes):
         for path in (run / "claims").glob("*.json"):
-            _copy(path, results / "claims" / path.name)
-        (run / f"{overview}.json").unlink(missing_ok=True)
-        outcomes += notebooks.reproduce([overview], "laptop", "scenes")
-    print(_closing_table(outcomes, "laptop", "scenes"))
+            _copy(path, chapter.claims_folder(dataset) / path.name)
+        if dataset == "scenes":
+            (run / f"{overview}.json").unlink(missing_ok=True)
+            outcomes += notebooks.reproduce([overview], "laptop", dataset)
+    print(_closing_table(outcomes, "laptop", dataset))
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         print(f"{outcome.name} failed: {outcome.error}", file=sys.stderr)
-    if failed:
+    if failed or dataset != "scenes":
         return len(failed)
     seconds = {}
     for name in names:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -30,6 +31,7 @@ from wsol_utils.methods.networks import pick_device
 from wsol_utils.methods.training import fit
 
 SECONDS_TO_ANSWER = 8  # for a server, before we go on without it
+HEADS = ("fc", "gap", "gmp")
 WIDTH, FC_WIDTH = 0.25, 0.125  # of the networks trained here, against the published conv64-256x4-full4096x2
 
 
@@ -57,7 +59,7 @@ class Classifier:
 
 
 def imagenet(name: str = "squeezenet1_0") -> Classifier:
-    """A torchvision classifier trained on ImageNet, from torch's cache or else by download.
+    """A torchvision classifier trained on ImageNet, from torch's cache or else by download; "torchvision:" may lead.
 
     Raises:
         ValueError: torchvision has no such classifier.
@@ -65,6 +67,7 @@ def imagenet(name: str = "squeezenet1_0") -> Classifier:
     """
     import torchvision  # here, for its import takes as long as that of torch, and notebooks 01 and 02 do without
 
+    name = name.removeprefix("torchvision:")
     path = fetch_imagenet(name)
     weights = torchvision.models.get_model_weights(name).DEFAULT
     network = torchvision.models.get_model(name)
@@ -85,6 +88,7 @@ def fetch_imagenet(name: str = "squeezenet1_0") -> Path:
     """
     import torchvision
 
+    name = name.removeprefix("torchvision:")
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(f"torchvision has no classifier {name!r}: try squeezenet1_0, alexnet, vgg16 or resnet50.")
     url = torchvision.models.get_model_weights(name).DEFAULT.url
@@ -153,25 +157,35 @@ def showcase(n_images: int, model: str = "squeezenet1_0") -> Showcase:
 
 
 def shipped(name: str) -> Classifier:
-    """A network whose weights ship with the project, by the name of its file in data/weights.
+    """A network whose weights ship with the project, by data set and head: scenes-fc, tiny-imagenet-gap …
 
     Raises:
         ValueError: no such weights.
         OSError: the file is damaged.
     """
-    path = settings.weights_folder() / f"{name}.safetensors"
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in settings.weights_folder().glob("*.safetensors")))
-        raise ValueError(f"No weights {name!r} ship with the project: choose from {known}.")
+    shelf = _shelf()
+    if name not in shelf:
+        raise ValueError(f"No weights {name!r} ship with the project: choose from {', '.join(sorted(shelf))}.")
+    path, head = shelf[name], name.rsplit("-", 1)[1]
     try:
         provenance = json.loads(path.with_suffix(".json").read_text())
         classes, size = provenance["classes"], provenance["image_size"]
-        layout = {key: provenance[key] for key in ("width", "head", "fc_width")}
-        network = ConvNet(len(classes), size, **layout)
-        network.load_state_dict(load_file(path))
+        network = ConvNet(len(classes), size, provenance["width"], head=head, fc_width=provenance["fc_width"])
+        state = load_file(path)
+        own = {re.sub(f"^{head}\\.", "head.", key): value for key, value in state.items()}
+        network.load_state_dict({key: own[key] for key in network.state_dict()})
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train`.") from error
     return Classifier(network.eval(), tuple(classes), size, name)
+
+
+def _shelf() -> dict[str, Path]:
+    """The shipped networks by name; a file holds one head, which its name ends in, or all three on one trunk."""
+    shelf = {}
+    for path in settings.weights_folder().glob("*.safetensors"):
+        one = path.stem.rsplit("-", 1)[-1] in HEADS
+        shelf |= {path.stem: path} if one else {f"{path.stem}-{head}": path for head in HEADS}
+    return shelf
 
 
 def trained(dataset: DataSet, head: str, profile: Profile, seed: int = 0) -> Classifier:

@@ -1,6 +1,6 @@
 """Where the parts of a classifier are: its input, last feature maps, class weights and scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -91,6 +91,40 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
             module.training = training
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
+
+
+class GroupedClasses(nn.Module):
+    """A classifier whose classes are groups of another's: a group scores the log of the sum of its members' exp.
+
+    So a group's share of the soft-max is the sum of its members'. Its class map is the mean of theirs, each weighted by
+    its share of the group, which is also what Grad-CAM makes of the group's score.
+
+    >>> pairs = GroupedClasses(nn.Flatten(), [[0, 1], [2]])
+    >>> pairs(torch.tensor([[0.0, 0.0, 1.0]])).round(decimals=2).tolist()  # log 2
+    [[0.6899999976158142, 1.0]]
+    """
+
+    def __init__(self, network: nn.Module, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.network, self.groups = network, groups
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits = self.network(pixels)
+        return torch.stack([logits[:, group].logsumexp(1) for group in self.groups], dim=1)
+
+    def class_maps(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Class maps of the groups at the resolution of the features, bias left out, (B, G, h, w).
+
+        Raises ValueError for a network without global pooling.
+        """
+        with torch.no_grad():
+            logits, features = self.network(pixels), feature_maps(self.network, pixels)
+            weights, _ = class_weights(self.network)
+            grouped = [
+                torch.einsum("bm,mk,bkhw->bhw", logits[:, group].softmax(1), weights[group], features)
+                for group in self.groups
+            ]
+            return torch.stack(grouped, dim=1)
 
 
 def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
