@@ -4,7 +4,7 @@ import torch
 import torchvision
 from nbformat.v4 import new_code_cell, new_notebook
 
-from wsol_utils.companion import reproduction, settings
+from wsol_utils.companion import chapter, reproduction, settings
 
 
 @pytest.fixture
@@ -51,3 +51,21 @@ def test_damaged_claims_are_named(folder):
     path.write_text("[{}]")
     with pytest.raises(RuntimeError, match=r"00_first\.json holds no claims: delete it and run its notebook again"):
         reproduction.run([], "quick", "scenes", "squeezenet1_0", build_pages=False)
+
+
+def test_of_another_data_set_only_the_claims_are_kept(folder, monkeypatch):
+    monkeypatch.setattr(settings, "results_folder", lambda: folder / "results")
+    source = (
+        "from wsol_utils.companion import settings\n"
+        'path = settings.run_folder("laptop", dataset) / "claims" / "01_second.json"\n'
+        "path.parent.mkdir(parents=True, exist_ok=True)\n"
+        'path.write_text("[]")'
+    )
+    first = nbformat.read(folder / "notebooks" / "00_first.ipynb", as_version=4)
+    second = new_notebook(cells=[first.cells[0], new_code_cell(source)], metadata=first.metadata)
+    nbformat.write(second, folder / "notebooks" / "01_second.ipynb")
+    before = (folder / "notebooks" / "01_second.ipynb").read_text()
+    assert reproduction.update_committed("voc2012") == 0
+    assert (folder / "notebooks" / "01_second.ipynb").read_text() == before
+    assert chapter.on_photographs("01_second").startswith("**voc2012**, by `wsol reproduce --dataset voc2012`:")
+    assert chapter.on_photographs("00_first") == ""

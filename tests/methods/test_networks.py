@@ -4,8 +4,10 @@ import torch
 from torch import nn
 from torchvision import models, transforms
 
+from wsol_utils.methods import cam
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.networks import (
+    GroupedClasses,
     class_indices,
     class_weights,
     denormalise,
@@ -159,3 +161,21 @@ def test_untrained_copies_are_repeatable_and_leave_network_and_generator_alone()
     assert not torch.equal(first.features[0].weight, other.features[0].weight)
     assert not torch.equal(first.features[0].weight, network.features[0].weight)
     assert first.features[1].running_mean.abs().max() == 0
+
+
+def test_grouped_classes_share_the_posterior_and_their_maps_are_grad_cams():
+    torch.manual_seed(0)
+    network = ConvNet(6, 32, 0.1, "gap", seed=1).eval()
+    groups = [[0, 3, 4], [1]]
+    grouped = GroupedClasses(network, groups)
+    pixels = torch.randn(3, 3, 32, 32)
+    posterior = network(pixels).softmax(1)
+    ratio = torch.stack([posterior[:, group].sum(1) for group in groups], 1) / posterior.sum(1, keepdim=True)
+    expected = ratio.log() + network(pixels).logsumexp(1, keepdim=True)
+    torch.testing.assert_close(grouped(pixels), expected)
+    maps = grouped.class_maps(pixels)
+    features = network.feature_maps(pixels)
+    for c in range(len(groups)):
+        by_gradient = cam.grad_cam(grouped, network.head.relu, pixels, c)
+        ours = cam.upsample(maps[:, c].relu() / features[0, 0].numel(), (32, 32))
+        np.testing.assert_allclose(by_gradient, ours, atol=1e-5)
