@@ -1,7 +1,7 @@
 # make reproduce runs the notebooks and builds the pages; make test proves that everything works.
 PYTHON ?= python3
-# Results differ in the last digits between thread counts, so what is compared runs on two.
-test unit quick nbval verify notebooks: export OMP_NUM_THREADS = 2
+# Results differ in the last digits between thread counts, so what is compared runs on one.
+test unit quick nbval verify notebooks: export OMP_NUM_THREADS = 1
 # glibc would return large arrays to the system and fetch them anew page by page; keeping them saves a fifth of the time.
 export MALLOC_MMAP_THRESHOLD_ = 33554432
 export MALLOC_TRIM_THRESHOLD_ = 536870912
@@ -34,12 +34,12 @@ quick: .venv/installed              # once through papermill ...
 
 nbval: quick                        # ... and once more from an empty store, comparing what is printed
 	WSOL_OFFLINE=1 WSOL_OUTPUT=$(QUICK)/second WSOL_STORE=$(QUICK)/store-2 WSOL_NBVAL=repeat \
-		$(RUN) -m pytest -q -p tests.nbval_options --nbval --nbval-current-env --nbval-kernel-startup-timeout 180 $(QUICK)/quick
+		$(RUN) -m pytest -q -n 2 --dist loadfile -p tests.nbval_options --nbval --nbval-current-env --nbval-kernel-startup-timeout 180 $(QUICK)/quick
 
 verify: .venv/installed             ## the committed notebooks are whole and still print what they show
 	$(RUN) -m pytest -q tests/notebooks
 	WSOL_OUTPUT=build/verify WSOL_NBVAL=committed \
-		$(RUN) -m pytest -q -p tests.nbval_options --nbval --nbval-current-env --nbval-kernel-startup-timeout 180 notebooks
+		$(RUN) -m pytest -q -n 2 --dist loadfile -p tests.nbval_options --nbval --nbval-current-env --nbval-kernel-startup-timeout 180 notebooks
 
 lab: .venv/installed                ## open the notebooks
 	$(RUN) -m jupyterlab notebooks

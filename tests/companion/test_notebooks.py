@@ -25,7 +25,7 @@ def write(folder, name, *code):
 
 
 def run(folder, profile="quick"):
-    return list(notebooks.reproduce(notebooks.available(), profile, "scenes"))
+    return notebooks.reproduce(notebooks.available(), profile, "scenes")
 
 
 def test_selection_by_number_or_name(folder):

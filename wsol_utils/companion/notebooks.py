@@ -6,12 +6,14 @@ import os
 import re
 import time
 from ast import literal_eval
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import joblib
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
@@ -22,6 +24,7 @@ from wsol_utils.companion import settings
 from wsol_utils.companion.store import write_atomically
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+AT_ONCE = 2  # notebooks, each with its share of the cores: much of a notebook keeps only one busy
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def execute(
     for parameter in parameters:
         if parameter not in declared:
             raise ValueError(f"Notebook {name} has no parameter {parameter!r}: it takes {', '.join(declared)}.")
-    with TemporaryDirectory(prefix="wsol-") as folder, _kernel_environment(folder) as config:
+    os.environ.pop("MPLBACKEND", None)  # a kernel brings its own
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    with TemporaryDirectory(prefix="wsol-") as folder:
         working = Path(folder, output.name)
         try:
             papermill.execute_notebook(
@@ -100,7 +105,7 @@ def execute(
                 kernel_name="python3",
                 progress_bar=False,
                 start_timeout=180,
-                config=config,
+                config=_kernel_config(folder),
                 stderr_file=_Ticker(on_progress),
                 on_cell_start=lambda cell, cell_index: on_cell(cell_index),
             )
@@ -147,11 +152,11 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def reproduce(
     names: list[str], profile: str, dataset: str, parameters: dict[str, object] | None = None, inputs: object = None
-) -> Iterator[Outcome]:
-    """Execute notebooks one after the other into the output folder, going on after failures.
+) -> list[Outcome]:
+    """Execute notebooks into the output folder, two at a time, the longest first, going on after failures.
 
     What an earlier call has already made from the same notebook, package, parameters and `inputs` (plain values that
-    name the data) is not made again. Yields an `Outcome` for each.
+    name the data) is not made again. Returns an `Outcome` for each, in the order of the names.
 
     Raises:
         OSError: the output folder cannot be written.
@@ -163,20 +168,45 @@ def reproduce(
         raise OSError(
             f"{folder} cannot be written ({error.strerror}): set WSOL_OUTPUT to a folder that can."
         ) from error
+    n_cores = joblib.cpu_count()
+    n_at_once = min(AT_ONCE, n_cores, len(names)) or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(n_cores // n_at_once))
     expected = _expected_seconds(profile)
     seconds = {name: expected.get(name, [1.0] * len(_source(name).cells)) for name in names}
-    with tqdm(
-        total=sum(map(sum, seconds.values())), bar_format="{desc} |{bar}| {percentage:3.0f} % left {remaining}"
-    ) as bar:
-        for name in names:
-            bar.set_description_str(name)
-            wanted = {"profile": profile, "dataset": dataset, **(parameters or {})}
-            outcome = _reproduce_one(name, folder, wanted, inputs, seconds[name], bar)
-            yield outcome
+    wanted = {"profile": profile, "dataset": dataset, **(parameters or {})}
+    total = sum(map(sum, seconds.values()))
+    with (
+        tqdm(total=total, bar_format="{desc} |{bar}| {percentage:3.0f} % left {remaining}") as bar,
+        ThreadPoolExecutor(n_at_once) as pool,
+    ):
+        progress = _Progress(bar)
+        outcomes = {
+            name: pool.submit(_reproduce_one, name, folder, wanted, inputs, seconds[name], progress)
+            for name in sorted(names, key=lambda name: -sum(seconds[name]))
+        }
+        try:
+            return [outcomes[name].result() for name in names]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class _Progress:
+    """One bar for all notebooks: how far each has come, in expected seconds, and what those at work are doing."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self.bar, self.seconds, self.doing = bar, {}, {}
+
+    def at(self, name: str, seconds: float, doing: str = "") -> None:
+        """A notebook has come so far; without `doing` it has ended."""
+        self.seconds[name], self.doing[name] = seconds, doing
+        self.bar.n = sum(list(self.seconds.values()))
+        at_work = [f"{name[:2]} {doing}" for name, doing in sorted(self.doing.items()) if doing]
+        self.bar.set_description_str(" · ".join(at_work))
 
 
 def _reproduce_one(
-    name: str, folder: Path, wanted: dict[str, object], inputs: object, expected: list[float], bar: tqdm
+    name: str, folder: Path, wanted: dict[str, object], inputs: object, expected: list[float], progress: _Progress
 ) -> Outcome:
     output = folder / f"{name}.ipynb"
     declared = papermill.inspect_notebook(str(settings.notebooks_folder() / f"{name}.ipynb"))
@@ -186,23 +216,20 @@ def _reproduce_one(
         expected = [*expected[:2], 0.0, *expected[2:]]  # papermill injects a cell after the parameters
     signature = _signature(name, [wanted, inputs])
     record = folder / f"{name}.json"
-    start_of_bar = bar.n
     if output.exists() and record.exists():
         with suppress(ValueError, KeyError, TypeError):  # a damaged record counts as none
             made = json.loads(record.read_text())
             if made["signature"] == signature:
-                bar.update(sum(expected))
+                progress.at(name, sum(expected))
                 return Outcome(name, output, made["seconds"], reused=True)
     starts: list[float] = []
 
     def on_cell(index: int) -> None:
         starts.append(time.monotonic())
-        bar.set_description_str(f"{name}, cell {index + 1} of {len(expected)}", refresh=False)
-        bar.n = start_of_bar + sum(expected[:index])
-        bar.refresh()
+        progress.at(name, sum(expected[:index]), f"cell {index + 1}/{len(expected)}")
 
     def on_progress(text: str) -> None:
-        bar.set_description_str(f"{name}, cell {len(starts)} of {len(expected)}, {text}")
+        progress.at(name, sum(expected[: len(starts) - 1]), f"cell {len(starts)}/{len(expected)}, {text}")
 
     began = time.monotonic()
     record.unlink(missing_ok=True)
@@ -215,8 +242,7 @@ def _reproduce_one(
     except (OSError, RuntimeError) as error:
         return Outcome(name, output, time.monotonic() - began, str(error))
     finally:
-        bar.n = start_of_bar + sum(expected)
-        bar.refresh()
+        progress.at(name, sum(expected))
     ended = time.monotonic()
     cell_seconds = [round(b - a, 2) for a, b in zip(starts, [*starts[1:], ended], strict=True)]
     made = {"signature": signature, "seconds": ended - began, "cell_seconds": cell_seconds}
@@ -224,17 +250,10 @@ def _reproduce_one(
     return Outcome(name, output, ended - began)
 
 
-@contextmanager
-def _kernel_environment(folder: str) -> Iterator[Config]:
+def _kernel_config(folder: str) -> Config:
     """How a kernel is started: its sockets in a folder of its own, for two runs must not answer each other."""
-    backend = os.environ.pop("MPLBACKEND", None)
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    try:
-        local = {"transport": "tcp"} if os.name == "nt" else {"transport": "ipc", "ip": f"{folder}/kernel"}
-        yield Config(KernelManager=local, NotebookClient={"shutdown_kernel": "immediate"})
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
+    local = {"transport": "tcp"} if os.name == "nt" else {"transport": "ipc", "ip": f"{folder}/kernel"}
+    return Config(KernelManager=local, NotebookClient={"shutdown_kernel": "immediate"})
 
 
 def _signature(name: str, run: object) -> str:

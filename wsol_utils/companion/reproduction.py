@@ -27,7 +27,7 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     except OSError as error:
         os.environ["WSOL_OFFLINE"] = "1"
         print(f"{error} Scenes and the network trained on them stand in for photographs.", file=sys.stderr)
-    outcomes = list(notebooks.reproduce(names, profile, dataset, {"model": model}, inputs))
+    outcomes = notebooks.reproduce(names, profile, dataset, {"model": model}, inputs)
     print(_closing_table(outcomes, profile, dataset))
     for outcome in outcomes:
         if outcome.error:
@@ -47,7 +47,7 @@ def update_committed(dataset: str = "scenes") -> int:
     """
     run, results = settings.run_folder("laptop", dataset), settings.results_folder()
     overview, *others = names = notebooks.available()
-    outcomes = list(notebooks.reproduce(others, "laptop", dataset))
+    outcomes = notebooks.reproduce(others, "laptop", dataset)
     if not any(outcome.error for outcome in outcomes):
         for path in (run / "claims").glob("*.json"):
             _copy(path, chapter.claims_folder(dataset) / path.name)
