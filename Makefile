@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # Results differ in the last digits between thread counts, so what is compared runs on one.
 test unit quick nbval verify notebooks: export OMP_NUM_THREADS = 1
-# glibc would return large arrays to the system and fetch them anew page by page; keeping them saves a fifth of the time.
+# glibc would return large arrays to the system and fetch them anew page by page; networks run faster if it keeps them.
 export MALLOC_MMAP_THRESHOLD_ = 33554432
 export MALLOC_TRIM_THRESHOLD_ = 536870912
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)

@@ -64,6 +64,13 @@ def test_a_failure_is_named_the_rest_runs_and_a_second_call_goes_on(folder, monk
     assert [outcome.reused for outcome in run(folder, "laptop")] == [False, False, False], "another profile runs anew"
 
 
+def test_two_notebooks_run_at_once(folder):
+    for own, other in ("ab", "ba"):
+        wait = f"import time\nwhile not pathlib.Path({str(folder / other)!r}).exists(): time.sleep(0.1)"
+        write(folder, f"01_{own}", f"import pathlib; pathlib.Path({str(folder / own)!r}).touch()", wait)
+    assert not any(outcome.error for outcome in run(folder))
+
+
 def test_a_killed_run_leaves_nothing_that_passes_for_a_result(folder):
     write(folder, "01_first", "print(1)")
     (outcome,) = run(folder)

@@ -103,6 +103,23 @@ def test_streaming_equals_a_plain_loop(metric_class):
     assert result.value == pytest.approx(result.per_image.mean())
 
 
+def test_thresholds_chosen_elsewhere_are_judged_as_boxes_cut_there():
+    generator = np.random.default_rng(5)
+    maps = generator.random((30, 12, 12)) ** 3
+    corners = generator.integers(0, 6, (30, 1, 2))
+    truth = np.concatenate([corners, corners + generator.integers(3, 7, (30, 1, 2))], axis=2)
+    metric = MaxBoxAcc(n_thresholds=20, iou_thresholds=(0.1, 0.3))
+    for score_map, boxes in zip(maps, truth, strict=True):
+        metric.update(score_map, boxes)
+    chosen = 0.15, 0.45
+    found = metric.compute(at=chosen)
+    for threshold, least, hits in zip(chosen, (0.1, 0.3), found.hits, strict=True):
+        expected = [iou(box_from_map(m, threshold), true).max() >= least for m, true in zip(maps, truth, strict=True)]
+        assert hits.tolist() == expected
+    assert found.value == pytest.approx(found.per_image.mean())
+    assert found.value < metric.compute().value
+
+
 def test_crowded_maps_agree_with_the_plain_road(monkeypatch):
     noise = np.random.default_rng(0).random((48, 48))
     results = []

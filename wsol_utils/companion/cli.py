@@ -88,6 +88,14 @@ def train(name: Annotated[str, typer.Argument(help="For instance scenes-gap or t
 
 
 @app.command()
+def measure(name: Annotated[str, typer.Argument(help="For instance boxes-tiny-imagenet.")]) -> None:
+    """Measure a table that ships with the project, on data or in time that a reader may not have."""
+    from wsol_utils.companion import measure as measuring
+
+    typer.echo(measuring.measure(name))
+
+
+@app.command()
 def pages(profile: ProfileOption = "laptop", dataset: str = "scenes") -> None:
     """Build the pages from the notebooks executed last."""
     from wsol_utils.companion import pages as site

@@ -86,14 +86,20 @@ class MaxBoxAcc:
         self._counts += hits
         self._packed_hits.append(np.packbits(hits, axis=1))
 
-    def compute(self) -> BoxAccuracy:
-        """Return the accuracy over all images so far; raises RuntimeError before the first."""
+    def compute(self, at: ArrayLike | None = None) -> BoxAccuracy:
+        """Return the accuracy over all images so far at the best map threshold for each IoU threshold.
+
+        `at` gives other map thresholds instead, one for each IoU threshold, for instance the best on other images;
+        the nearest of the metric's own counts. Raises RuntimeError before the first image.
+        """
         if not self._packed_hits:
             raise RuntimeError("No image has been added; call update for every image first.")
         best = self._counts.argmax(axis=1)
+        if at is not None:
+            best = np.abs(self.thresholds - np.reshape(at, (len(best), 1))).argmin(axis=1)
         bits = np.stack([packed[range(len(best)), best // 8] for packed in self._packed_hits], axis=1)
         hits = (bits >> (7 - best % 8)[:, None] & 1).astype(bool)
-        value = float(np.mean(100 * self._counts.max(axis=1) / len(self._packed_hits)))
+        value = float(100 * hits.mean())
         counts = self._counts.copy()
         return BoxAccuracy(value, self.iou_thresholds, self.thresholds, self.thresholds[best], counts, hits)
 
