@@ -65,7 +65,8 @@ def test_of_another_data_set_only_the_claims_are_kept(folder, monkeypatch):
     second = new_notebook(cells=[first.cells[0], new_code_cell(source)], metadata=first.metadata)
     nbformat.write(second, folder / "notebooks" / "01_second.ipynb")
     before = (folder / "notebooks" / "01_second.ipynb").read_text()
-    assert reproduction.update_committed("voc2012") == 0
+    assert reproduction.update_committed([], "voc2012") == 0
     assert (folder / "notebooks" / "01_second.ipynb").read_text() == before
-    assert chapter.on_photographs("01_second").startswith("**voc2012**, by `wsol reproduce --dataset voc2012`:")
-    assert chapter.on_photographs("00_first") == ""
+    (shown,) = chapter.on_photographs("01_second")
+    assert shown.startswith("**voc2012**, by `wsol execute 01 --dataset voc2012`:")
+    assert chapter.on_photographs("00_first") == []

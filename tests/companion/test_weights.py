@@ -13,7 +13,9 @@ import torch
 import torchvision
 
 from wsol_utils.companion import recipes, settings, weights
-from wsol_utils.datasets import load
+from wsol_utils.datasets import load, photographs
+from wsol_utils.datasets.images import crop_image
+from wsol_utils.methods.max_pooling import multi_scale_maps
 from wsol_utils.methods.networks import predict
 
 SHARED = Path(os.environ.get("TORCH_HOME", settings.ROOT.parent / "shared" / "weights"))
@@ -40,6 +42,19 @@ def test_weights_in_torchs_cache_are_found(torch_home, name):
     assert found.index("goose") == 99
     with pytest.raises(ValueError, match="no class 'unicorn'; its 1000 classes begin tench"):
         found.index("unicorn")
+
+
+def test_a_network_without_global_pooling_is_replaced_where_maps_are_needed(torch_home, capsys):
+    for name in ("alexnet", "squeezenet1_0"):
+        url = torchvision.models.get_model_weights(name).DEFAULT.url
+        torch.save(torchvision.models.get_model(name).state_dict(), torch_home / url.rsplit("/", 1)[1])
+    show = weights.showcase(1, "alexnet", with_maps=True)
+    said = capsys.readouterr().out
+    assert "AlexNet has no global pooling followed by one linear layer" in said
+    assert "Here squeezenet1_0 stands in for alexnet." in said
+    assert "the last 512 feature maps of squeezenet1_0, 13 x 13" in said
+    assert show.classifier.source.startswith("squeezenet1_0")
+    assert weights.showcase(1, "alexnet").classifier.source.startswith("alexnet")
 
 
 def test_neither_cached_nor_to_be_had(torch_home):
@@ -109,6 +124,21 @@ def test_a_network_can_be_restricted_to_some_of_its_classes():
     assert some.class_names == ("tulip", "sailboat")
     with pytest.raises(ValueError, match="no class 'unicorn'"):
         weights.restricted(whole, ("unicorn",))
+
+
+@pytest.mark.skipif(not FIXTURE.exists(), reason="SqueezeNet's weights are not in torch's cache")
+def test_shipped_adaptation_layers_find_the_cat(monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(SHARED))
+    image = crop_image(photographs.load()["chelsea"], 224)
+    for pooling in ("max", "log-sum-exp", "mean"):
+        adapted = weights.adapted(pooling)
+        maps = multi_scale_maps(adapted.network, image[None], (1.0,))[0]
+        assert adapted.class_names[int(maps.max((1, 2)).argmax())] == "cat"
+    with pytest.raises(ValueError, match="No layers trained through 'median' ship: choose from max, log-sum-exp, mean"):
+        weights.adapted("median")
+    monkeypatch.setattr(settings, "weights_folder", lambda: Path("nowhere"))
+    with pytest.raises(OSError, match=r"voc2012\.safetensors is damaged: restore it with git, or make it again with"):
+        weights.adapted()
 
 
 def test_a_recipe_ships_every_head_of_one_trunk(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsol_utils.datasets.splits import SPLIT_NAMES, DataSet, Split
+from wsol_utils.datasets.splits import SPLIT_NAMES, DataSet, Split, joined
 
 
 def make_split(n: int = 5, size: int = 8) -> Split:
@@ -47,6 +47,19 @@ def test_subset_keeps_fields_together(indices):
         assert part.labels[j] == split.labels[i]
         assert part.images[j].max() == i
         np.testing.assert_array_equal(part.boxes[j], split.boxes[i])
+
+
+def test_joined_splits_keep_fields_together():
+    split = make_split()
+    whole = joined([split.subset([3]), split.subset([0, 1])])
+    again = split.subset([3, 0, 1])
+    assert whole.names == again.names
+    np.testing.assert_array_equal(whole.images, again.images)
+    np.testing.assert_array_equal(whole.boxes[2], again.boxes[2])
+    assert whole.masks is None
+    with_masks = replace(split, masks=np.zeros((5, 8, 8), bool))
+    assert joined([with_masks, with_masks]).masks.shape == (10, 8, 8)
+    assert joined([with_masks, split]).masks is None
 
 
 def test_subset_by_bool_equals_subset_by_index():

@@ -7,6 +7,8 @@ from wsol_utils.evaluation.points import point_of_maximum
 from wsol_utils.methods.convnet import ConvNet, GlobalMax
 from wsol_utils.methods.max_pooling import (
     SlidingConvNet,
+    adapt,
+    adaptation_layers,
     log_sum_exp,
     multi_label_loss,
     multi_scale_maps,
@@ -123,6 +125,29 @@ def test_log_sum_exp_runs_from_the_mean_to_the_maximum():
     torch.testing.assert_close(log_sum_exp(MAPS, 1e-5), MAPS.mean((2, 3)), atol=1e-4, rtol=0)
     torch.testing.assert_close(log_sum_exp(MAPS, 1e5), MAPS.amax((2, 3)), atol=1e-4, rtol=0)
     torch.testing.assert_close(log_sum_exp(MAPS, 5), (5 * MAPS).exp().mean((2, 3)).log() / 5)
+
+
+@pytest.mark.parametrize("n_units", [None, 32])
+def test_adaptation_layers_learn_to_point_from_lists_of_labels(n_units):
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.rand(120, 6, 7, 7, generator=generator), torch.randint(0, 2, (120, 2), generator=generator)
+    places = torch.randint(0, 49, (120, 2), generator=generator)
+    for i, k in np.ndindex(120, 2):
+        if labels[i, k]:
+            features[i, k].view(-1)[places[i, k]] += 2
+    seen = []
+    head = adapt(
+        [features[:80].half(), features[:80]], labels[:80].float(), lambda maps: maps.amax((2, 3)), n_units=n_units,
+        n_epochs=60, learning_rate=0.02, watch=lambda head: seen.append(head(features[80:]).amax((2, 3))),
+    )  # fmt: skip
+    maps, there = head(features[80:]).detach(), labels[80:].bool()
+    assert ((maps.amax((2, 3)) > 0) == there).float().mean() > 0.95
+    assert (maps.flatten(2).argmax(2) == places[80:])[there].float().mean() > 0.95
+    assert len(seen) == 61
+    torch.testing.assert_close(seen[-1], maps.amax((2, 3)))
+    again = adaptation_layers(6, 2, n_units)
+    again.load_state_dict(head.state_dict())
+    torch.testing.assert_close(again.eval()(features[:3]), head(features[:3]))
 
 
 def test_rescale_and_pad_keeps_the_image_in_the_middle():

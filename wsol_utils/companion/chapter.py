@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from wsol_utils import __version__
-from wsol_utils.companion import settings
+from wsol_utils.companion import measure, settings
 from wsol_utils.companion.settings import Profile
 from wsol_utils.companion.store import write_atomically
 from wsol_utils.datasets import load
@@ -36,9 +36,15 @@ class Chapter:
         return settings.run_folder(self.profile.name, self.dataset.name) / "claims" / f"{self.name}.json"
 
     def finish(self, results: list[ClaimResult]) -> str:
-        """Write the claims measured in this notebook where the pages find them; return table and rules in Markdown."""
+        """Write the claims measured in this notebook where the pages find them.
+
+        Returns Markdown: their table and rules, then what was measured on photographs and ships with the project.
+        """
         write_atomically(self.claims_path, lambda path: path.write_text(claims.to_json(results)))
-        return f"{claims.claims_table(results)}\n\n{claims.rules_in_words(results)}"
+        parts = [claims.claims_table(results), claims.rules_in_words(results)]
+        if photographs := on_photographs(self.name):
+            parts += ["### Measured on photographs, shipped with the project", *photographs]
+        return "\n\n".join(parts)
 
 
 def begin(name: str, profile: str, dataset: str = "scenes", seed: int = 0) -> Chapter:
@@ -82,15 +88,15 @@ def shipped_claims() -> list[ClaimResult]:
     return [result for path in sorted(claims_folder().glob("*.json")) for result in read_claims(path)]
 
 
-def on_photographs(name: str) -> str:
-    """The claims of a notebook as measured on photographs, in Markdown; they ship, so that no data are needed."""
+def on_photographs(name: str) -> list[str]:
+    """The claims and tables of a notebook as measured on photographs, in Markdown; they ship, so no data are needed."""
     measured = {dataset: claims_folder(dataset) / f"{name}.json" for dataset in ("tiny-imagenet", "voc2012")}
-    parts = [
-        f"**{dataset}**, by `wsol reproduce --dataset {dataset}`:\n\n{claims.claims_table(read_claims(path))}"
+    of_claims = [
+        f"**{dataset}**, by `wsol execute {name[:2]} --dataset {dataset}`:\n\n" + claims.claims_table(read_claims(path))
         for dataset, path in measured.items()
         if path.exists()
     ]
-    return "\n\n".join(parts)
+    return of_claims + measure.tables_of(name)
 
 
 def read_claims(path: Path) -> list[ClaimResult]:

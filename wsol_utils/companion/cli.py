@@ -59,12 +59,13 @@ def localise(
 
 @app.command()
 def execute(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers or names; all when none is given.")] = None,
     dataset: Annotated[str, typer.Option(help="Of another than scenes only the claims are kept.")] = "scenes",
 ) -> None:
     """Execute the notebooks in the laptop profile and write them back into the checkout, with claims and pictures."""
     from wsol_utils.companion import reproduction
 
-    raise typer.Exit(1 if reproduction.update_committed(dataset) else 0)
+    raise typer.Exit(1 if reproduction.update_committed(notebooks or [], dataset) else 0)
 
 
 @app.command()

@@ -1,23 +1,22 @@
 """What takes data or time that a reader may not have: measured by a command, shipped, shown in the notebooks."""
 
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from importlib import import_module
 from pathlib import Path
 
-import torch
-
-from wsol_utils import __version__
 from wsol_utils.companion import settings
-from wsol_utils.companion.store import write_atomically
+from wsol_utils.companion.store import versions, write_atomically
 from wsol_utils.display.tables import markdown_table
 
-MEASUREMENTS = {
-    "boxes-tiny-imagenet": "measure_boxes:tiny_imagenet",
-    "maps-voc2012": "measure_boxes:voc",
+MEASUREMENTS = {  # name: the notebook that shows the table, and the function that makes it
+    "training-tiny-imagenet": ("02_convnet", "measure_training:tiny_imagenet"),
+    "boxes-tiny-imagenet": ("06_class_activation_maps", "measure_boxes:tiny_imagenet"),
+    "maps-voc2012": ("06_class_activation_maps", "measure_boxes:voc"),
+    "pooling-voc2012": ("07_weak_max_pooling", "measure_pooling:voc"),
+    "patches-voc2012": ("07_weak_max_pooling", "measure_patches:voc"),
 }
 
 
@@ -42,33 +41,38 @@ def measure(name: str) -> Path:
     """
     if name not in MEASUREMENTS:
         raise ValueError(f"There is no measurement {name!r}: choose from {', '.join(MEASUREMENTS)}.")
-    module, function = MEASUREMENTS[name].split(":")
+    module, function = MEASUREMENTS[name][1].split(":")
     make: Callable[[], Table] = getattr(import_module(f"wsol_utils.companion.{module}"), function)
     made = {
         **asdict(make()),
         "command": f"python -m wsol_utils measure {name}",
         "date": date.today().isoformat(),
-        "versions": {"wsol_utils": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
     }
     path = _path(name)
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(made, indent=1)))
     return path
 
 
-def shown(name: str) -> str:
-    """A measured table as it ships, in Markdown, with its data and command.
+def tables_of(notebook: str) -> list[str]:
+    """The measured tables of a notebook that ship, in Markdown, each with its data and command.
 
     Raises:
-        RuntimeError: the file is not there or damaged.
+        RuntimeError: a file is damaged.
     """
+    names = [name for name, (shown_in, _) in MEASUREMENTS.items() if shown_in == notebook]
+    return [_markdown(_path(name)) for name in names if _path(name).exists()]
+
+
+def _markdown(path: Path) -> str:
     try:
-        made = json.loads(_path(name).read_text())
+        made = json.loads(path.read_text())
         table = markdown_table(made["header"], made["rows"])
         seeds = f"{len(made['seeds'])} seed{'s' if len(made['seeds']) > 1 else ''}"
         source = f"{made['data']}; {seeds}; measured {made['date']} by `{made['command']}`. {made['note']}"
         return f"**{made['title']}**\n\n{table}\n\n{source}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RuntimeError(f"{_path(name)} holds no table: restore it with git, or measure it again.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(f"{path} holds no table: restore it with git, or measure it again.") from error
 
 
 def _path(name: str) -> Path:

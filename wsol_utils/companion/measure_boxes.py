@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from wsol_utils.companion import weights
+from wsol_utils.companion import adaptation, weights
 from wsol_utils.companion.measure import Table
 from wsol_utils.datasets import load
 from wsol_utils.datasets.imagenet_classes import voc_groups
@@ -40,7 +40,7 @@ def tiny_imagenet() -> Table:
         for name, maker in makers.items()
     }
     truth = [[split.boxes_of_label(i) for i in range(len(split))] for split in (val, test)]
-    rows = _rows(found, test.images, truth)
+    rows = box_rows(found, test.images, truth)
     right = [f"{head} {100 * np.mean(_answers(nets[head], test) == test.labels):.1f} %" for head in nets]
     return Table(
         title="Boxes on Tiny ImageNet, the class being given",
@@ -73,7 +73,7 @@ def voc() -> Table:
         name: [_maps(maker, images, of, name) for images, of in zip(chosen, classes, strict=True)]
         for name, maker in makers.items()
     }
-    rows = _rows(found, chosen[1], truth)
+    rows = box_rows(found, chosen[1], truth)
     size = squeezenet.image_size
     centre = boxes.centre_gaussian(size, size)
     pairs = [(i, k) for i in range(len(test)) for k in np.flatnonzero(test.label_sets[i]) if k in position]
@@ -88,7 +88,7 @@ def voc() -> Table:
         data=f"VOC 2012, {len(single[-1])} of {len(test)} test images for boxes and pixels (one object of the largest "
         f"object's class), {len(pairs)} classes in {len(test)} images for points; images squashed to {size}x{size}",
         seeds=[0],
-        header=[*BOX_HEADER, "PxAP, %", "points in a box, %"],
+        header=[*BOX_HEADER, "PxAP, %", adaptation.POINTS],
         rows=rows,
         note=f"Thresholds and the constant box are the best on {len(chosen[0])} other images. Person is no class of "
         "ImageNet and is left out. No network was trained on VOC.",
@@ -116,7 +116,7 @@ def _answers(classifier: weights.Classifier, split: Split) -> np.ndarray:
     return networks.predict(classifier.network, split.images).argmax(1)
 
 
-def _rows(found: dict[str, list[np.ndarray]], images: np.ndarray, truth: list[Truth]) -> list[list[str]]:
+def box_rows(found: dict[str, list[np.ndarray]], images: np.ndarray, truth: list[Truth]) -> list[list[str]]:
     """Box accuracies of methods, given their maps (on the images that choose, on those that judge), and controls."""
     size = images.shape[1]
     centre = boxes.centre_gaussian(size, size)
@@ -162,7 +162,7 @@ def _pixels_and_points(
     for score_map, mask in zip(maps, single.masks, strict=True):
         pixels.update(score_map, mask)
     hits = [
-        100.0 * metrics.point_in_boxes(score_map, test.boxes[i][test.box_labels[i] == k])
+        100.0 * metrics.point_in_boxes(score_map, test.boxes[i][test.box_labels[i] == k], adaptation.TOLERANCE)
         for score_map, (i, k) in zip(maps_of_pairs, pairs, strict=True)
     ]
     return [str(metrics.pxap_interval(pixels.compute())), str(statistics.bootstrap_interval(hits))]

@@ -171,7 +171,7 @@ def reproduce(
     n_cores = joblib.cpu_count()
     n_at_once = min(AT_ONCE, n_cores, len(names)) or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(n_cores // n_at_once))
-    expected = _expected_seconds(profile)
+    expected = expected_seconds(profile)
     seconds = {name: expected.get(name, [1.0] * len(_source(name).cells)) for name in names}
     wanted = {"profile": profile, "dataset": dataset, **(parameters or {})}
     total = sum(map(sum, seconds.values()))
@@ -269,7 +269,7 @@ def _source(name: str) -> nbformat.NotebookNode:
     return read(settings.notebooks_folder() / f"{name}.ipynb")
 
 
-def _expected_seconds(profile: str) -> dict[str, list[float]]:
+def expected_seconds(profile: str) -> dict[str, list[float]]:
     """Seconds of each cell as measured when the committed notebooks were made; they only feed the time left."""
     path = settings.results_folder() / "cell_seconds.json"
     measured = json.loads(path.read_text()) if path.exists() else {}

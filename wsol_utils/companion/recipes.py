@@ -1,7 +1,6 @@
 """How the networks that ship with the project are made: their recipes, and the command that follows them."""
 
 import json
-import platform
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from wsol_utils import __version__
-from wsol_utils.companion import settings
-from wsol_utils.companion.store import write_atomically
-from wsol_utils.companion.weights import FC_WIDTH, WIDTH
+from wsol_utils.companion import adaptation, settings
+from wsol_utils.companion.store import versions, write_atomically
+from wsol_utils.companion.weights import FC_WIDTH, WIDTH, halved
 from wsol_utils.datasets import load
 from wsol_utils.datasets.splits import Split
 from wsol_utils.methods.convnet import ConvNet, SharedTrunk
@@ -71,8 +69,10 @@ def make_shipped(name: str) -> Path:
         ValueError: no recipe of that name.
         OSError: the data set is not there, or a file cannot be written.
     """
+    if name == "voc2012":
+        return adaptation.make()
     if name not in RECIPES:
-        raise ValueError(f"There is no recipe {name!r}: choose from {', '.join(RECIPES)}.")
+        raise ValueError(f"There is no recipe {name!r}: choose from {', '.join([*RECIPES, 'voc2012'])}.")
     recipe = RECIPES[name]
     dataset = load(recipe.dataset)
     n_classes, size = len(dataset.class_names), dataset.default_size
@@ -99,10 +99,10 @@ def make_shipped(name: str) -> Path:
     path = settings.weights_folder() / f"{name}.safetensors"
     state = {}
     for head, network in networks.items():
-        network.cpu().load_state_dict(_halved(network.state_dict()))
+        network.cpu().load_state_dict(halved(network.state_dict()))
         state |= {f"features.{key}": value for key, value in network.features.state_dict().items()}
         state |= {f"{head}.{key}": value for key, value in network.head.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(_halved(state), temporary))
+    write_atomically(path, lambda temporary: save_file(halved(state), temporary))
     judged = dataset.split(recipe.judged_on, 2000 if dataset.name == "scenes" else None)
     provenance = {
         "command": f"python -m wsol_utils train {name}",
@@ -115,17 +115,13 @@ def make_shipped(name: str) -> Path:
         "seed": recipe.seed,
         "accuracy": {head: round(_accuracy(network, judged), 4) for head, network in networks.items()},
         "judged_on": f"{recipe.judged_on}, {len(judged)} images",
-        "versions": {"wsol_utils": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "licence": recipe.licence,
     }
     write_atomically(
         path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(provenance, indent=1))
     )
     return path
-
-
-def _halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
 
 
 def _accuracy(network: ConvNet, split: Split) -> float:

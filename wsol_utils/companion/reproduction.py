@@ -39,18 +39,23 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     return sum(bool(outcome.error) for outcome in outcomes)
 
 
-def update_committed(dataset: str = "scenes") -> int:
-    """Execute all notebooks in the laptop profile; put them, their claims, pictures and times where git keeps them.
+def update_committed(requested: list[str], dataset: str = "scenes") -> int:
+    """Execute notebooks in the laptop profile; put them, their claims, pictures and times where git keeps them.
 
     The overview comes last, for it shows the claims of the others. Of another data set than scenes only the claims are
     kept. Returns how many notebooks failed; nothing is replaced then.
+
+    Raises:
+        ValueError: an unknown notebook or data set.
     """
     run, results = settings.run_folder("laptop", dataset), settings.results_folder()
-    overview, *others = names = notebooks.available()
+    overview = notebooks.available()[0]
+    others = [name for name in notebooks.select(requested) if name != overview]
     outcomes = notebooks.reproduce(others, "laptop", dataset)
     if not any(outcome.error for outcome in outcomes):
-        for path in (run / "claims").glob("*.json"):
-            _copy(path, chapter.claims_folder(dataset) / path.name)
+        for name in others:
+            if (path := run / "claims" / f"{name}.json").exists():
+                _copy(path, chapter.claims_folder(dataset) / path.name)
         if dataset == "scenes":
             (run / f"{overview}.json").unlink(missing_ok=True)
             outcomes += notebooks.reproduce([overview], "laptop", dataset)
@@ -60,8 +65,8 @@ def update_committed(dataset: str = "scenes") -> int:
         print(f"{outcome.name} failed: {outcome.error}", file=sys.stderr)
     if failed or dataset != "scenes":
         return len(failed)
-    seconds = {}
-    for name in names:
+    seconds = notebooks.expected_seconds("laptop")
+    for name in (overview, *others):
         _copy(run / f"{name}.ipynb", settings.notebooks_folder() / f"{name}.ipynb")
         pages.extract_picture(run / f"{name}.ipynb", settings.ROOT / "pages" / "gallery")
         seconds[name] = json.loads((run / f"{name}.json").read_text())["cell_seconds"]

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import platform
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,11 @@ def remember(function: Callable[..., Arrays], **arguments: object) -> Arrays:
             arrays = function(**arguments)
             _write(path, arrays)
     return arrays
+
+
+def versions() -> dict[str, str]:
+    """The versions that a number or a weight depends on."""
+    return {"wsol_utils": __version__, "torch": version("torch"), "python": platform.python_version()}
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -25,9 +25,10 @@ from wsol_utils.companion.store import Arrays, remember, write_atomically
 from wsol_utils.datasets import load, photographs
 from wsol_utils.datasets.images import crop_image
 from wsol_utils.datasets.splits import DataSet
+from wsol_utils.methods import networks
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.jitter import jitter
-from wsol_utils.methods.networks import pick_device
+from wsol_utils.methods.max_pooling import SlidingConvNet, adaptation_layers
 from wsol_utils.methods.training import fit
 
 SECONDS_TO_ANSWER = 8  # for a server, before we go on without it
@@ -134,13 +135,16 @@ class Showcase:
     on_photographs: bool
 
 
-def showcase(n_images: int, model: str = "squeezenet1_0") -> Showcase:
+def showcase(n_images: int, model: str = "squeezenet1_0", with_maps: bool = False) -> Showcase:
     """Photographs with an ImageNet network; where its weights are not to be had, scenes with the scenes' network.
 
-    Prints one sentence that says which.
+    `with_maps` asks for class activation maps; for a network that has none SqueezeNet stands in. Prints one sentence
+    that says which network looks at what.
     """
     try:
         classifier = imagenet(model)
+        if with_maps:
+            model, classifier = _with_maps(model, classifier)
     except OSError as error:
         print(f"{error} Until then scenes and the network trained on them stand in for photographs.")
         classifier = shipped("scenes-gap")
@@ -154,6 +158,20 @@ def showcase(n_images: int, model: str = "squeezenet1_0") -> Showcase:
     print(f"Photographs, looked at by {model} trained on ImageNet.")
     cropped = {name: crop_image(found[name], classifier.image_size) for name in names}
     return Showcase(classifier, cropped, on_photographs=True)
+
+
+def _with_maps(model: str, classifier: Classifier) -> tuple[str, Classifier]:
+    """The classifier if it has class activation maps, else SqueezeNet; says where the maps come from."""
+    try:
+        networks.class_weights(classifier.network)
+    except ValueError as error:
+        print(f"{error} Here squeezenet1_0 stands in for {model}.")
+        model, classifier = "squeezenet1_0", imagenet()
+    pixels = torch.zeros(1, 3, classifier.image_size, classifier.image_size)
+    with torch.no_grad():
+        _, n_units, height, width = networks.feature_maps(classifier.network, pixels).shape
+    print(f"Class maps come from the last {n_units} feature maps of {model}, {height} x {width}.")
+    return model, classifier
 
 
 def shipped(name: str) -> Classifier:
@@ -177,6 +195,36 @@ def shipped(name: str) -> Classifier:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train`.") from error
     return Classifier(network.eval(), tuple(classes), size, name)
+
+
+def adapted(pooling: str = "max") -> Classifier:
+    """SqueezeNet's features with the adaptation layers for VOC's 20 classes that ship, as a sliding network.
+
+    `pooling` says how its maps were pooled in training: max, log-sum-exp or mean. For `max_pooling.multi_scale_maps`.
+
+    Raises:
+        ValueError: no layers were trained through that pooling.
+        OSError: the ImageNet weights are not to be had, or the shipped file is damaged.
+    """
+    path = settings.weights_folder() / "adaptation" / "voc2012.safetensors"
+    try:
+        provenance = json.loads(path.with_suffix(".json").read_text())
+        classes, poolings = tuple(provenance["classes"]), list(provenance["scores"])
+        head = adaptation_layers(512, len(classes), provenance["training"]["n_units"])
+        state = load_file(path)
+        if pooling in poolings:
+            head.load_state_dict({key: state[f"{pooling}.{key}"] for key in head.state_dict()})
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train voc2012`.") from error
+    if pooling not in poolings:
+        raise ValueError(f"No layers trained through {pooling!r} ship: choose from {', '.join(poolings)}.")
+    network = SlidingConvNet(imagenet().network.features, head, side=1).eval()
+    return Classifier(network, classes, provenance["image_size"], f"voc2012, {pooling}")
+
+
+def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights as they ship: in half precision."""
+    return {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
 
 
 def _shelf() -> dict[str, Path]:
@@ -220,5 +268,6 @@ def _train(dataset: DataSet, head: str, n_epochs: int, seed: int) -> Arrays:
     """The weights of a ConvNet trained on a data set's training images with the published jitter."""
     split = dataset.split("train")
     network = ConvNet(len(dataset.class_names), dataset.default_size, WIDTH, fc_width=FC_WIDTH, head=head, seed=seed)
-    fit(network.to(pick_device()), lambda epoch: (split.images, split.labels), n_epochs, seed=seed, augment=jitter)
+    network.to(networks.pick_device())
+    fit(network, lambda epoch: (split.images, split.labels), n_epochs, seed=seed, augment=jitter)
     return {key: value.cpu().numpy() for key, value in network.state_dict().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from math import ceil
 
 import numpy as np
@@ -94,6 +95,21 @@ class Split:
             for x0, y0, x1, y1 in self.boxes_of_label(i):
                 mask[int(y0) : ceil(y1), int(x0) : ceil(x1)] = True
         return filled
+
+
+def joined(splits: Sequence[Split]) -> Split:
+    """Return the images of several splits of one data set as one, in their order, under the name of the first.
+
+    What one of them does not know is None.
+    """
+    changed = {}
+    for field in fields(Split):
+        values = [getattr(split, field.name) for split in splits]
+        if field.name != "name" and all(value is not None for value in values):
+            changed[field.name] = list(chain(*values)) if field.name in LISTS else np.concatenate(values)
+        elif field.name != "name":
+            changed[field.name] = None
+    return replace(splits[0], **changed)
 
 
 @dataclass(frozen=True)

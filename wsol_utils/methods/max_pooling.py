@@ -1,6 +1,6 @@
 """Weak supervision by max-pooling: fully connected layers run as convolutions, multi-label loss, several scales."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -75,6 +75,57 @@ def multi_label_loss(logits: torch.Tensor, label_sets: torch.Tensor) -> torch.Te
         raise ValueError(f"Logits {tuple(logits.shape)} and label sets {tuple(label_sets.shape)} must have one shape.")
     signs = (label_sets > 0).to(logits.dtype) * 2 - 1
     return nn.functional.softplus(-signs * logits).sum(1).mean()
+
+
+def adaptation_layers(n_features: int, n_classes: int, n_units: int | None = 64, seed: int = 0) -> nn.Sequential:
+    """New layers on kept features, as 1x1 convolutions (section 3): to `n_units` with ReLU, then to the classes.
+
+    Batch normalisation comes first and brings the features to mean 0 and deviation 1. Without `n_units` there is one
+    convolution only.
+
+    >>> adaptation_layers(8, 5)(torch.zeros(1, 8, 3, 3)).shape
+    torch.Size([1, 5, 3, 3])
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        hidden = [nn.Conv2d(n_features, n_units, 1), nn.ReLU()] if n_units else []
+        classes = nn.Conv2d(n_units or n_features, n_classes, 1)
+    return nn.Sequential(nn.BatchNorm2d(n_features, affine=False), *hidden, classes)
+
+
+def adapt(
+    draws: Sequence[torch.Tensor],
+    label_sets: torch.Tensor,
+    pool: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    n_units: int | None = 64,
+    n_epochs: int = 12,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    watch: Callable[[nn.Module], None] = lambda head: None,
+) -> nn.Sequential:
+    """Train adaptation layers on kept features from lists of labels (section 3), and return them.
+
+    `draws` are features (N, D, h, w) of the same images, at other scales each; an epoch takes one after the other.
+    `label_sets` is (N, K); `pool` takes the layers' maps (B, K, h, w) to scores (B, K). AdamW, weight decay 0.01,
+    batches of 25. `watch(head)` is called before the first epoch and after each.
+
+    >>> adapt([torch.zeros(4, 3, 2, 2)], torch.eye(4, 5), lambda maps: maps.amax((2, 3)), n_epochs=1)[-1].out_channels
+    5
+    """
+    head = adaptation_layers(draws[0].shape[1], label_sets.shape[1], n_units, seed)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(seed)
+    watch(head.eval())
+    for epoch in range(n_epochs):
+        head.train()
+        for index in torch.randperm(len(label_sets), generator=generator).split(25):
+            loss = multi_label_loss(pool(head(draws[epoch % len(draws)][index].float())), label_sets[index])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        watch(head.eval())
+    return head
 
 
 def log_sum_exp(maps: torch.Tensor, sharpness: float) -> torch.Tensor:

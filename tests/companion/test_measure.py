@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+
+from wsol_utils.companion import adaptation, chapter, measure, measure_boxes, measure_patches, settings
+from wsol_utils.companion.measure import Table
+from wsol_utils.datasets import load
+from wsol_utils.evaluation import boxes
+from wsol_utils.methods import patch_tiling
+
+TABLE = Table("Boxes", "ten images", [0, 1], ["method", "%"], [["CAM", "50.0"]], "No controls.")
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "results_folder", lambda: tmp_path)
+    monkeypatch.setitem(measure.MEASUREMENTS, "toy", ("01_toy", "test_toy:make"))
+    monkeypatch.setattr(
+        measure, "import_module", lambda name: type("Module", (), {"make": staticmethod(lambda: TABLE)})
+    )
+    return tmp_path
+
+
+def test_a_measured_table_is_kept_and_shown_with_its_data_and_command(results):
+    assert measure.tables_of("01_toy") == []
+    made = json.loads(measure.measure("toy").read_text())
+    assert made["rows"] == [["CAM", "50.0"]]
+    assert {"date", "versions"} < made.keys()
+    (shown,) = measure.tables_of("01_toy")
+    assert shown.startswith("**Boxes**\n\n| method | % |\n|---|---|\n| CAM | 50.0 |\n\nten images; 2 seeds; measured ")
+    assert shown.endswith("by `python -m wsol_utils measure toy`. No controls.")
+    assert chapter.on_photographs("01_toy") == [shown]
+
+
+def test_errors_name_the_thing_and_the_cure(results):
+    with pytest.raises(ValueError, match="no measurement 'boxes': choose from training-tiny-imagenet, boxes"):
+        measure.measure("boxes")
+    measure.measure("toy").write_text("{}")
+    with pytest.raises(RuntimeError, match=r"toy\.json holds no table: restore it with git, or measure it again"):
+        measure.tables_of("01_toy")
+
+
+def test_every_measurement_has_its_function_and_what_ships_can_be_shown():
+    for name, (notebook, where) in measure.MEASUREMENTS.items():
+        module, function = where.split(":")
+        assert callable(getattr(measure.import_module(f"wsol_utils.companion.{module}"), function)), name
+        assert (settings.notebooks_folder() / f"{notebook}.ipynb").exists()
+        measure.tables_of(notebook)
+
+
+def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images():
+    splits = [load("scenes").split(name, 12) for name in ("val", "test")]
+    truth = [[split.boxes_of_label(i) for i in range(len(split))] for split in splits]
+    perfect = [split.masks.astype(np.float32) for split in splits]
+    outside = [1 - masks for masks in perfect]
+    rows = measure_boxes.box_rows({"perfect": perfect, "saliency": outside}, splits[1].images, truth)
+    by_name = {row[0]: row for row in rows}
+    assert list(by_name) == ["perfect", "saliency", "centre Gaussian", "saliency + GraphCut", "best constant box"]
+    assert by_name["perfect"][1] == by_name["perfect"][2] == "100.0 [100.0, 100.0]"
+    assert float(by_name["saliency"][1].split()[0]) < 60
+    constant = boxes.best_constant_box(truth[0], 96)
+    hits = [boxes.iou(constant, true).max() >= 0.5 for true in truth[1]]
+    assert by_name["best constant box"][1].startswith(f"{100 * np.mean(hits):.1f} ")
+
+
+def test_patches_with_labels_show_their_object():
+    split = load("scenes", view="multi").split("val", 6, image_size=128)
+    patches = patch_tiling.tile_patches(128, 128, 3, 0.5)
+    seen, targets = measure_patches.labelled_patches(split, patches, 10)
+    assert len(seen) == len(targets)
+    assert set(targets[targets < 10].tolist()) <= set(np.concatenate(split.box_labels).tolist())
+    assert 0.05 < (targets == 10).mean() < 0.95
+
+
+def test_points_and_upper_halves_by_hand():
+    split = load("scenes", view="multi").split("test", 5, image_size=96)
+    maps = np.zeros((5, 10, 96, 96), np.float32)
+    for i in range(5):
+        for box, label in zip(split.boxes[i], split.box_labels[i], strict=True):
+            maps[i, label, int(box[1]) + 1, int((box[0] + box[2]) / 2)] = 1
+    points, _, upper = measure_patches.places(maps, split, ["cat"] * 10)
+    assert points == upper == "100.0 [100.0, 100.0]"
+    mean_ap, hits = adaptation.judge(maps, adaptation.POOLINGS["max"], split)
+    assert mean_ap == pytest.approx(100)
+    assert set(hits) == {100.0}

@@ -1,0 +1,94 @@
+"""How the adaptation layers that ship are made: SqueezeNet's features, VOC's lists of labels, one of three poolings."""
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from tqdm import tqdm
+
+from wsol_utils.companion import settings, weights
+from wsol_utils.companion.store import versions, write_atomically
+from wsol_utils.companion.weights import halved
+from wsol_utils.datasets import load
+from wsol_utils.datasets.splits import Split, joined
+from wsol_utils.evaluation import metrics
+from wsol_utils.methods import max_pooling, networks
+
+IMAGE_SIZE, FACTORS = 224, (0.7, 1.0, 1.4)  # pixels; scales, one an epoch in training and all in testing
+TOLERANCE = 8  # pixels by which boxes are widened for points: half a step of the maps
+POINTS = f"points in a box widened by {TOLERANCE} pixels, %"
+TRAINING = {"n_units": None, "n_epochs": 12, "learning_rate": 3e-3}  # by cross-validation on the training photographs
+POOLINGS = {
+    "max": lambda maps: maps.amax((2, 3)),
+    "log-sum-exp": partial(max_pooling.log_sum_exp, sharpness=1.0),
+    "mean": lambda maps: maps.mean((2, 3)),
+}
+
+
+def photographs() -> tuple[Split, Split, tuple[str, ...]]:
+    """VOC's training photographs (all but its val), its val as test, which chose nothing, and the class names."""
+    dataset = load("voc2012")
+    learnt = [dataset.split(name, image_size=IMAGE_SIZE) for name in ("train", "train_with_boxes", "val")]
+    return joined(learnt), dataset.split("test", image_size=IMAGE_SIZE), dataset.class_names
+
+
+@torch.no_grad()
+def features(images: np.ndarray) -> torch.Tensor:
+    """SqueezeNet's last feature maps (N, 512, h, w), in half precision to save memory."""
+    kept = weights.imagenet().network.features
+    parts = tqdm(np.array_split(images, -(-len(images) // 20)), "features", leave=False)
+    return torch.cat([kept(networks.normalise(part)).half() for part in parts])
+
+
+def at_scales(images: np.ndarray) -> list[torch.Tensor]:
+    """Features of the images at each of `FACTORS`."""
+    return [features(max_pooling.rescale(images, factor)) for factor in FACTORS]
+
+
+def make() -> Path:
+    """Train the layers through each pooling; write them with their provenance and their scores on the test images."""
+    learnt, test, class_names = photographs()
+    label_sets, draws = torch.tensor(learnt.label_sets, dtype=torch.float32), at_scales(learnt.images)
+    path = settings.weights_folder() / "adaptation" / "voc2012.safetensors"
+    state, scores = {}, {}
+    for name, pool in POOLINGS.items():
+        head = max_pooling.adapt(draws, label_sets, pool, **TRAINING)
+        network = max_pooling.SlidingConvNet(weights.imagenet().network.features, head, side=1)
+        mean_ap, points = judge(max_pooling.multi_scale_maps(network, test.images, FACTORS), pool, test)
+        scores[name] = {
+            "mean_average_precision": round(mean_ap, 1),
+            "points_in_a_box": round(float(np.mean(points)), 1),
+        }
+        state |= {f"{name}.{key}": value for key, value in head.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(halved(state), temporary))
+    provenance = {
+        "command": "python -m wsol_utils train voc2012",
+        "data": f"voc2012, {len(learnt)} photographs of train, with their lists of classes",
+        "network": f"{weights.imagenet().source}, its features",
+        "classes": class_names,
+        "image_size": IMAGE_SIZE,
+        "training": TRAINING,
+        "scores": scores,
+        "judged_on": f"test, {len(test)} images",
+        "versions": versions(),
+        "licence": "trained on PASCAL VOC 2012, whose photographs come from flickr and are meant for research",
+    }
+    write_atomically(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(provenance, indent=1)))
+    return path
+
+
+def judge(maps: Iterable[np.ndarray], pool: nn.Module, test: Split) -> tuple[float, list[float]]:
+    """Mean average precision in per cent, and for each class of each image 100 if its point lies in a box of it."""
+    scores, hits = [], []
+    for of_image, true, labels in zip(maps, test.boxes, test.box_labels, strict=True):
+        scores.append(pool(torch.as_tensor(of_image)[None])[0].numpy())
+        hits += [
+            100.0 * metrics.point_in_boxes(of_image[k], true[labels == k], tolerance=TOLERANCE)
+            for k in np.unique(labels)
+        ]
+    return 100 * metrics.mean_average_precision(np.array(scores), np.where(test.label_sets, 1, -1)), hits

@@ -1,0 +1,67 @@
+"""Poolings compared on VOC photographs: what decides whether the maximum learns as well as the mean."""
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from wsol_utils.companion import adaptation
+from wsol_utils.companion.measure import Table
+from wsol_utils.evaluation import statistics
+from wsol_utils.methods import max_pooling
+
+SEEDS, SHARES = (0, 1, 2), (4, 2, 1)
+
+
+def voc() -> Table:
+    """Mean average precision and points of poolings, scales, layers and numbers of training photographs."""
+    learnt, test, _ = adaptation.photographs()
+    label_sets = torch.tensor(learnt.label_sets, dtype=torch.float32)
+    factors, default = adaptation.FACTORS, adaptation.TRAINING
+    several, one = adaptation.at_scales(learnt.images), [adaptation.features(learnt.images)]
+    seen = dict(zip(factors, adaptation.at_scales(test.images), strict=True))
+    arms = {
+        f"{name}, {len(learnt) // share} photographs": (pool, several, share, factors, default)
+        for share in SHARES
+        for name, pool in (adaptation.POOLINGS | {"mean of the highest fifth": _highest_fifth}).items()
+    }
+    largest, whole = adaptation.POOLINGS["max"], f"max, {len(learnt)} photographs"
+    arms |= {
+        f"{whole}, trained at one scale": (largest, one, 1, factors, default),
+        f"{whole}, tested at one scale": (largest, several, 1, [1.0], default),
+        f"{whole}, two layers": (largest, several, 1, factors, default | {"n_units": 64, "n_epochs": 24}),
+        f"{whole}, four times as long": (largest, several, 1, factors, default | {"n_epochs": 48}),
+    }
+    rows = []
+    for name, (pool, draws, share, at, settings) in tqdm(arms.items(), "poolings"):
+        judged = []
+        for seed in SEEDS:
+            some = torch.randperm(len(learnt), generator=torch.Generator().manual_seed(seed))[: len(learnt) // share]
+            head = max_pooling.adapt([draw[some] for draw in draws], label_sets[some], pool, seed=seed, **settings)
+            judged.append(adaptation.judge(_maps(head, seen, at, len(test)), pool, test))
+        precisions, points = zip(*judged, strict=True)
+        spread = f"{np.mean(precisions):.1f} ({min(precisions):.1f} to {max(precisions):.1f})"
+        rows.append([name, spread, str(statistics.bootstrap_interval(points))])
+    return Table(
+        title="Pooling on photographs",
+        data=f"VOC 2012, up to {len(learnt)} training and {len(test)} test images squashed to "
+        f"{adaptation.IMAGE_SIZE}x{adaptation.IMAGE_SIZE}, SqueezeNet's features",
+        seeds=SEEDS,
+        header=["training", "mAP over the area, % (seeds from to)", adaptation.POINTS],
+        rows=rows,
+        note="One linear layer, settings chosen by cross-validation on the training photographs, unless said "
+        f"otherwise. Scales {', '.join(map(str, factors))}, one an epoch in training, all in testing.",
+    )
+
+
+def _highest_fifth(maps: torch.Tensor) -> torch.Tensor:
+    flat = maps.flatten(2)
+    return flat.topk(max(1, flat.shape[2] // 5), dim=2)[0].mean(2)
+
+
+@torch.no_grad()
+def _maps(head: torch.nn.Module, seen: dict[float, torch.Tensor], factors: list[float], n_images: int):
+    """Class maps of the test images, one image after the other, the mean over scales, at the size of the images."""
+    size = [adaptation.IMAGE_SIZE] * 2
+    for i in range(n_images):
+        maps = [head(seen[factor][i : i + 1].float()) for factor in factors]
+        yield torch.cat([torch.nn.functional.interpolate(one, size, mode="bilinear") for one in maps]).mean(0).numpy()
