@@ -12,7 +12,6 @@ from wsol_utils.methods.max_pooling import (
     log_sum_exp,
     multi_label_loss,
     multi_scale_maps,
-    rescale_and_pad,
     to_convolutional,
 )
 from wsol_utils.methods.networks import normalise
@@ -150,17 +149,6 @@ def test_adaptation_layers_learn_to_point_from_lists_of_labels(n_units):
     torch.testing.assert_close(again.eval()(features[:3]), head(features[:3]))
 
 
-def test_rescale_and_pad_keeps_the_image_in_the_middle():
-    fields = rescale_and_pad(IMAGES, [1.0, 0.5], 120)
-    assert fields.shape == (2, 120, 120, 3)
-    np.testing.assert_array_equal(fields[0, 20:100, 4:116], IMAGES[0])
-    border = np.ones((120, 120), bool)
-    border[40:80, 32:88] = False
-    assert (fields[1][border] == [124, 116, 104]).all()
-    assert abs(normalise(fields[1:])[0][:, border]).max() < 0.02
-    assert fields[1, 40:80, 32:88].mean() == pytest.approx(IMAGES[1].mean(), abs=1)
-
-
 def test_multi_scale_maps_are_the_mean_of_single_ones():
     network = ConvNet(4, 48, 0.05, "max").eval()
     both = multi_scale_maps(network, IMAGES, (1, 1.5), batch_size=1)
@@ -193,5 +181,3 @@ def test_errors_name_the_thing_and_the_cure():
         to_convolutional(ConvNet(4, 48, 0.05, "max"))
     with pytest.raises(ValueError, match="must have one shape"):
         multi_label_loss(torch.zeros(2, 3), torch.zeros(2))
-    with pytest.raises(ValueError, match="does not fit into 100 pixels; enlarge size"):
-        rescale_and_pad(IMAGES, 1.0, 100)

@@ -28,6 +28,7 @@ def voc() -> Table:
     arms |= {
         f"{whole}, trained at one scale": (largest, one, 1, factors, default),
         f"{whole}, tested at one scale": (largest, several, 1, [1.0], default),
+        f"{whole}, scores begin at 0 instead of -2": (largest, several, 1, factors, default | {"bias": 0.0}),
         f"{whole}, two layers": (largest, several, 1, factors, default | {"n_units": 64, "n_epochs": 24}),
         f"{whole}, four times as long": (largest, several, 1, factors, default | {"n_epochs": 48}),
     }

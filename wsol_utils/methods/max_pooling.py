@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from wsol_utils.methods.convnet import ConvNet
-from wsol_utils.methods.networks import MEAN, device_of, evaluating, normalise
+from wsol_utils.methods.networks import device_of, evaluating, normalise
 
 TEST_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 
@@ -77,11 +77,14 @@ def multi_label_loss(logits: torch.Tensor, label_sets: torch.Tensor) -> torch.Te
     return nn.functional.softplus(-signs * logits).sum(1).mean()
 
 
-def adaptation_layers(n_features: int, n_classes: int, n_units: int | None = 64, seed: int = 0) -> nn.Sequential:
+def adaptation_layers(
+    n_features: int, n_classes: int, n_units: int | None = 64, bias: float = -2.0, seed: int = 0
+) -> nn.Sequential:
     """New layers on kept features, as 1x1 convolutions (section 3): to `n_units` with ReLU, then to the classes.
 
     Batch normalisation comes first and brings the features to mean 0 and deviation 1. Without `n_units` there is one
-    convolution only.
+    convolution only. Scores begin at `bias`, below zero because an image shows few of the classes: from zero the
+    maximum would first learn to push all of its features down.
 
     >>> adaptation_layers(8, 5)(torch.zeros(1, 8, 3, 3)).shape
     torch.Size([1, 5, 3, 3])
@@ -90,6 +93,7 @@ def adaptation_layers(n_features: int, n_classes: int, n_units: int | None = 64,
         torch.manual_seed(seed)
         hidden = [nn.Conv2d(n_features, n_units, 1), nn.ReLU()] if n_units else []
         classes = nn.Conv2d(n_units or n_features, n_classes, 1)
+        nn.init.constant_(classes.bias, bias)
     return nn.Sequential(nn.BatchNorm2d(n_features, affine=False), *hidden, classes)
 
 
@@ -99,6 +103,7 @@ def adapt(
     pool: Callable[[torch.Tensor], torch.Tensor],
     *,
     n_units: int | None = 64,
+    bias: float = -2.0,
     n_epochs: int = 12,
     learning_rate: float = 2e-3,
     seed: int = 0,
@@ -113,7 +118,7 @@ def adapt(
     >>> adapt([torch.zeros(4, 3, 2, 2)], torch.eye(4, 5), lambda maps: maps.amax((2, 3)), n_epochs=1)[-1].out_channels
     5
     """
-    head = adaptation_layers(draws[0].shape[1], label_sets.shape[1], n_units, seed)
+    head = adaptation_layers(draws[0].shape[1], label_sets.shape[1], n_units, bias, seed)
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=0.01)
     generator = torch.Generator().manual_seed(seed)
     watch(head.eval())
@@ -152,27 +157,6 @@ def rescale(images: np.ndarray, factor: float) -> np.ndarray:
     moved = torch.as_tensor(images).permute(0, 3, 1, 2).float()
     resized = nn.functional.interpolate(moved, size, mode="bilinear", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
-
-def rescale_and_pad(images: np.ndarray, factors: float | Sequence[float], size: int) -> np.ndarray:
-    """Rescale uint8 images (B, H, W, 3), each by its factor, into the middle of a field of the mean colour.
-
-    Section 3.2: training factors are drawn from 0.7 to 1.4. The result is uint8 (B, size, size, 3).
-    Raises ValueError if a rescaled image is larger than `size`.
-
-    >>> rescale_and_pad(np.zeros((1, 10, 10, 3), np.uint8), 0.5, 8)[0, 2, :, 0].tolist()
-    [124, 0, 0, 0, 0, 0, 124, 124]
-    """
-    mean = np.rint(np.array(MEAN) * 255).astype(np.uint8)
-    padded = np.tile(mean, (len(images), size, size, 1))
-    for field, image, factor in zip(padded, images, np.broadcast_to(factors, len(images)), strict=True):
-        scaled = rescale(image[None], factor)[0]
-        height, width = scaled.shape[:2]
-        if max(height, width) > size:
-            raise ValueError(f"An image rescaled to {height}x{width} does not fit into {size} pixels; enlarge size.")
-        top, left = (size - height) // 2, (size - width) // 2
-        field[top : top + height, left : left + width] = scaled
-    return padded
 
 
 def multi_scale_maps(
