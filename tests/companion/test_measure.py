@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from wsol_utils.companion import adaptation, chapter, measure, measure_boxes, measure_patches, settings
+from wsol_utils.companion import adaptation, chapter, measure, settings
 from wsol_utils.companion.measure import Table
+from wsol_utils.companion.measurements import boxes as measured_boxes
+from wsol_utils.companion.measurements import patches as measured_patches
 from wsol_utils.datasets import load
 from wsol_utils.evaluation import boxes
 from wsol_utils.methods import patch_tiling
@@ -44,7 +46,7 @@ def test_errors_name_the_thing_and_the_cure(results):
 def test_every_measurement_has_its_function_and_what_ships_can_be_shown():
     for name, (notebook, where) in measure.MEASUREMENTS.items():
         module, function = where.split(":")
-        assert callable(getattr(measure.import_module(f"wsol_utils.companion.{module}"), function)), name
+        assert callable(getattr(measure.import_module(f"wsol_utils.companion.measurements.{module}"), function)), name
         assert (settings.notebooks_folder() / f"{notebook}.ipynb").exists()
         measure.tables_of(notebook)
 
@@ -54,7 +56,7 @@ def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images
     truth = [[split.boxes_of_label(i) for i in range(len(split))] for split in splits]
     perfect = [split.masks.astype(np.float32) for split in splits]
     outside = [1 - masks for masks in perfect]
-    rows = measure_boxes.box_rows({"perfect": perfect, "saliency": outside}, splits[1].images, truth)
+    rows = measured_boxes.box_rows({"perfect": perfect, "saliency": outside}, splits[1].images, truth)
     by_name = {row[0]: row for row in rows}
     assert list(by_name) == ["perfect", "saliency", "centre Gaussian", "saliency + GraphCut", "best constant box"]
     assert by_name["perfect"][1] == by_name["perfect"][2] == "100.0 [100.0, 100.0]"
@@ -67,7 +69,7 @@ def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images
 def test_patches_with_labels_show_their_object():
     split = load("scenes", view="multi").split("val", 6, image_size=128)
     patches = patch_tiling.tile_patches(128, 128, 3, 0.5)
-    seen, targets = measure_patches.labelled_patches(split, patches, 10)
+    seen, targets = measured_patches.labelled_patches(split, patches, 10)
     assert len(seen) == len(targets)
     assert set(targets[targets < 10].tolist()) <= set(np.concatenate(split.box_labels).tolist())
     assert 0.05 < (targets == 10).mean() < 0.95
@@ -79,7 +81,7 @@ def test_points_and_upper_halves_by_hand():
     for i in range(5):
         for box, label in zip(split.boxes[i], split.box_labels[i], strict=True):
             maps[i, label, int(box[1]) + 1, int((box[0] + box[2]) / 2)] = 1
-    points, _, upper = measure_patches.places(maps, split, ["cat"] * 10)
+    points, _, upper = measured_patches.places(maps, split, ["cat"] * 10)
     assert points == upper == "100.0 [100.0, 100.0]"
     mean_ap, hits = adaptation.judge(maps, adaptation.POOLINGS["max"], split)
     assert mean_ap == pytest.approx(100)

@@ -12,11 +12,11 @@ from wsol_utils.companion.store import versions, write_atomically
 from wsol_utils.display.tables import markdown_table
 
 MEASUREMENTS = {  # name: the notebook that shows the table, and the function that makes it
-    "training-tiny-imagenet": ("02_convnet", "measure_training:tiny_imagenet"),
-    "boxes-tiny-imagenet": ("06_class_activation_maps", "measure_boxes:tiny_imagenet"),
-    "maps-voc2012": ("06_class_activation_maps", "measure_boxes:voc"),
-    "pooling-voc2012": ("07_weak_max_pooling", "measure_pooling:voc"),
-    "patches-voc2012": ("07_weak_max_pooling", "measure_patches:voc"),
+    "training-tiny-imagenet": ("02_convnet", "training:tiny_imagenet"),
+    "boxes-tiny-imagenet": ("06_class_activation_maps", "boxes:tiny_imagenet"),
+    "maps-voc2012": ("06_class_activation_maps", "boxes:voc"),
+    "pooling-voc2012": ("07_weak_max_pooling", "pooling:voc"),
+    "patches-voc2012": ("07_weak_max_pooling", "patches:voc"),
 }
 
 
@@ -42,7 +42,7 @@ def measure(name: str) -> Path:
     if name not in MEASUREMENTS:
         raise ValueError(f"There is no measurement {name!r}: choose from {', '.join(MEASUREMENTS)}.")
     module, function = MEASUREMENTS[name][1].split(":")
-    make: Callable[[], Table] = getattr(import_module(f"wsol_utils.companion.{module}"), function)
+    make: Callable[[], Table] = getattr(import_module(f"wsol_utils.companion.measurements.{module}"), function)
     made = {
         **asdict(make()),
         "command": f"python -m wsol_utils measure {name}",
