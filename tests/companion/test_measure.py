@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from wsol_utils.companion import adaptation, chapter, measure, settings
 from wsol_utils.companion.measure import Table
 from wsol_utils.companion.measurements import boxes as measured_boxes
 from wsol_utils.companion.measurements import patches as measured_patches
+from wsol_utils.companion.measurements import training as measured_training
 from wsol_utils.datasets import load
 from wsol_utils.evaluation import boxes
 from wsol_utils.methods import patch_tiling
@@ -64,6 +66,23 @@ def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images
     constant = boxes.best_constant_box(truth[0], 96)
     hits = [boxes.iou(constant, true).max() >= 0.5 for true in truth[1]]
     assert by_name["best constant box"][1].startswith(f"{100 * np.mean(hits):.1f} ")
+
+
+def test_the_table_of_trainings_has_every_arm(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSOL_STORE", str(tmp_path))
+    scenes = load("scenes")
+    small = replace(scenes, default_size=32, read=lambda name, n, size, epoch: scenes.read(name, n or 40, size, epoch))
+    monkeypatch.setattr(measured_training, "load", lambda name, n_classes: small)
+    monkeypatch.setattr(measured_training, "SEEDS", (0,))
+    monkeypatch.setattr(measured_training, "N_EPOCHS", 10)
+    table = measured_training.tiny_imagenet()
+    assert [row[0] for row in table.rows] == [
+        "all jitter", "without crop", "without flip", "without colour", "without occlusion", "no jitter",
+        "all jitter, width 0.125", "all jitter, width 0.5", "all jitter, 1 in 4 images", "all jitter, 1 in 2 images",
+        "Fisher vectors, SVM",
+    ]  # fmt: skip
+    assert all(len(row) == len(table.header) for row in table.rows)
+    assert len({tuple(row[1:]) for row in table.rows}) > 8, "the arms differ"
 
 
 def test_patches_with_labels_show_their_object():
