@@ -67,7 +67,7 @@ RULES_IN_WORDS = {
     "EQ(t)": "the largest error in at least 100 cases is at most t.",
     "SIGN(m)": "the interval of the difference lies above zero, and its mean is at least m points.",
     "EQUIV(d)": "the interval of the difference lies inside ±d points.",
-    "MONO": "the value rises over all levels.",
+    "MONO": "the values rise with the level (rank correlation at least 0.9), and the last lies above the first.",
     "ORDER": "each pair of the stated order passes SIGN(0).",
     "QUAL(n)": "n items are judged better than their control, p < 0.01.",
 }
