@@ -6,7 +6,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
 
-from wsol_utils.companion import notebooks
+from wsol_utils.companion import notebooks, settings
 
 
 @pytest.fixture
@@ -62,6 +62,18 @@ def test_a_failure_is_named_the_rest_runs_and_a_second_call_goes_on(folder, monk
     assert not any(outcome.error for outcome in again)
     assert log.read_text() == "x"
     assert [outcome.reused for outcome in run(folder, "laptop")] == [False, False, False], "another profile runs anew"
+
+
+@pytest.mark.parametrize("shown", ["weights/adaptation/layers.safetensors", "results/measured/table.json"])
+def test_what_ships_and_is_shown_makes_a_run_stale_when_it_changes(folder, monkeypatch, shown):
+    monkeypatch.setattr(settings, "weights_folder", lambda: folder / "weights")
+    monkeypatch.setattr(settings, "results_folder", lambda: folder / "results")
+    write(folder, "01_first", "print(1)")
+    assert not run(folder)[0].reused
+    assert run(folder)[0].reused
+    (folder / shown).parent.mkdir(parents=True)
+    (folder / shown).write_text("new")
+    assert not run(folder)[0].reused
 
 
 def test_two_notebooks_run_at_once(folder):

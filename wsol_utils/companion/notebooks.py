@@ -260,7 +260,8 @@ def _signature(name: str, run: object) -> str:
     sources = [cell.source for cell in _source(name).cells]
     digest = hashlib.sha256(json.dumps([run, sources], sort_keys=True).encode())
     package = sorted(path for path in (settings.ROOT / "wsol_utils").rglob("*") if path.suffix in {".py", ".toml"})
-    for path in [*package, *sorted(settings.weights_folder().glob("*.safetensors"))]:
+    shown = [*settings.weights_folder().rglob("*.safetensors"), *settings.results_folder().glob("*/*.json")]
+    for path in [*package, *sorted(shown)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
