@@ -1,7 +1,11 @@
 import json
 import re
+import signal
+import threading
+import time
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
@@ -81,6 +85,23 @@ def test_two_notebooks_run_at_once(folder):
         wait = f"import time\nwhile not pathlib.Path({str(folder / other)!r}).exists(): time.sleep(0.1)"
         write(folder, f"01_{own}", f"import pathlib; pathlib.Path({str(folder / own)!r}).touch()", wait)
     assert not any(outcome.error for outcome in run(folder))
+
+
+def test_ctrl_c_stops_the_notebooks_at_work(folder):
+    for name in ("01_a", "02_b"):
+        started = folder / f"{name} started"
+        write(folder, name, f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)")
+
+    def interrupt():
+        while len(list(folder.glob("* started"))) < 2:
+            time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    assert not psutil.Process().children()
+    assert not list((folder / "output" / "quick").glob("*.json"))
 
 
 def test_a_killed_run_leaves_nothing_that_passes_for_a_result(folder):

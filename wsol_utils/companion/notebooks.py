@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import joblib
 import nbformat
 import papermill
+import psutil
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets.config import Config
@@ -187,7 +188,12 @@ def reproduce(
         try:
             return [outcomes[name].result() for name in names]
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(outcome.done() for outcome in outcomes.values()):
+                for kernel in psutil.Process().children():
+                    with suppress(psutil.NoSuchProcess):
+                        kernel.terminate()  # else Ctrl-C would wait for the notebooks at work
+                time.sleep(0.1)
             raise
 
 
