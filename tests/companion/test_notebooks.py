@@ -87,7 +87,9 @@ def test_two_notebooks_run_at_once(folder):
     assert not any(outcome.error for outcome in run(folder))
 
 
-def test_ctrl_c_stops_the_notebooks_at_work(folder):
+def test_ctrl_c_stops_the_notebooks_at_work(folder, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     for name in ("01_a", "02_b"):
         started = folder / f"{name} started"
         write(folder, name, f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)")
