@@ -57,7 +57,6 @@ def update_committed(requested: list[str], dataset: str = "scenes") -> int:
             if (path := run / "claims" / f"{name}.json").exists():
                 _copy(path, chapter.claims_folder(dataset) / path.name)
         if dataset == "scenes":
-            (run / f"{overview}.json").unlink(missing_ok=True)
             outcomes += notebooks.reproduce([overview], "laptop", dataset)
     print(_closing_table(outcomes, "laptop", dataset))
     failed = [outcome for outcome in outcomes if outcome.error]
