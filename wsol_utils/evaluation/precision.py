@@ -27,7 +27,7 @@ def average_precision(
         raise ValueError("Labels are 1 (positive), -1 (negative) or 0 (difficult); convert others first.")
     counted = labels != 0
     hits = labels[counted] == 1
-    return _average_precision(scores[counted], hits, int(hits.sum()), convention, ties)
+    return average_precision_of_hits(scores[counted], hits, int(hits.sum()), convention, ties)
 
 
 def mean_average_precision(scores: ArrayLike, labels: ArrayLike, convention: str = "area") -> float:
@@ -69,12 +69,23 @@ def point_average_precision(
         raise ValueError("Labels are 1 (positive), -1 (negative) or 0 (difficult); convert others first.")
     counted = labels != 0
     right = (hits & (labels == 1))[counted]
-    return _average_precision(scores[counted], right, int((labels == 1).sum()), convention, ties)
+    return average_precision_of_hits(scores[counted], right, int((labels == 1).sum()), convention, ties)
 
 
-def _average_precision(
-    scores: NDArray[np.float64], hits: NDArray[np.bool_], n_positives: int, convention: str, ties: str
+def average_precision_of_hits(
+    scores: NDArray[np.float64],
+    hits: NDArray[np.bool_],
+    n_positives: int,
+    convention: str = "area",
+    ties: str = "file_order",
 ) -> float:
+    """Return the average precision (0 to 1) of guesses (N,) of which `hits` are right, out of all `n_positives`.
+
+    Positives that no guess hits count as missed. Conventions, ties and errors as in `average_precision`.
+
+    >>> average_precision_of_hits(np.array([0.9]), np.array([True]), 2)
+    0.5
+    """
     if convention not in ("area", "11-point"):
         raise ValueError(f"The convention is 'area' or '11-point', not {convention!r}.")
     if ties not in TIES:

@@ -1,0 +1,187 @@
+"""Metrics of detection: average precision of boxes, recall of proposals, and the kinds of errors.
+
+Detections of an image are (boxes (m, 4), labels (m,), scores (m,)), its truth is boxes (k, 4) and labels (k,).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsol_utils.evaluation.boxes import checked_boxes, iou
+from wsol_utils.evaluation.precision import average_precision_of_hits
+
+Detected = tuple[ArrayLike, ArrayLike, ArrayLike]
+ERROR_KINDS = ("correct", "localisation", "similar", "other", "background")
+LEAST_IOU = 0.1  # with any object, below which a detection shows background (Hoiem et al. 2012)
+
+
+def match_detections(
+    detections: Sequence[Detected],
+    boxes: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    label: int,
+    iou_threshold: float = 0.5,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
+    """Return the scores and hits (M,) of all detections of one class, best first, and its number of objects.
+
+    Everingham et al. 2010, section 4.2: a detection goes to the object of its class and image that it overlaps most. It
+    hits if their IoU is at least the threshold and no better detection has hit that object before; so the second
+    detection of an object is wrong. Raises ValueError if detections and truth differ in number of images.
+
+    >>> match_detections([([[0, 0, 2, 2], [0, 0, 2, 2]], [7, 7], [0.5, 0.9])], [[[0, 0, 2, 2]]], [[7]], 7)
+    (array([0.9, 0.5]), array([ True, False]), 1)
+    """
+    _check(detections, boxes, labels)
+    candidates, best_iou, n_objects = [], [], 0
+    for i, (found, true_boxes, true_labels) in enumerate(zip(detections, boxes, labels, strict=True)):
+        own = np.asarray(found[1]).reshape(-1) == label
+        truth = checked_boxes(true_boxes)[np.asarray(true_labels).reshape(-1) == label]
+        overlap = np.hstack([iou(checked_boxes(found[0])[own], truth), np.zeros((own.sum(), 1))])  # a column for none
+        objects = overlap.argmax(axis=1)
+        scores = np.asarray(found[2], dtype=np.float64).reshape(-1)[own]
+        candidates += zip(scores, [i] * len(scores), objects, strict=True)
+        best_iou += overlap.max(axis=1).tolist()
+        n_objects += len(truth)
+    order = np.argsort([-score for score, *_ in candidates], kind="stable")
+    hits, taken = np.zeros(len(order), bool), set()
+    for rank, j in enumerate(order):
+        place = candidates[j][1:]
+        if best_iou[j] >= iou_threshold and place not in taken:
+            taken.add(place)
+            hits[rank] = True
+    return np.array([candidates[j][0] for j in order], dtype=np.float64), hits, n_objects
+
+
+def detection_average_precision(
+    detections: Sequence[Detected],
+    boxes: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    n_classes: int,
+    iou_threshold: float = 0.5,
+    convention: str = "area",
+) -> NDArray[np.float64]:
+    """Return the average precision (C,), 0 to 1, of the detections of each class; NaN for a class without an object.
+
+    `convention="area"` (VOC 2010 on) is the area under the envelope of precision, `"11-point"` (VOC 2007) its mean at
+    recalls 0, 0.1 ... 1. Raises ValueError as `match_detections`.
+
+    >>> detections = [([[0, 0, 2, 2], [5, 5, 6, 6]], [0, 0], [0.9, 0.8])]
+    >>> detection_average_precision(detections, [[[0, 0, 2, 2], [5, 5, 6, 7]]], [[0, 0]], 2).tolist()
+    [1.0, nan]
+    """
+    values = np.full(n_classes, np.nan)
+    for label in range(n_classes):
+        scores, hits, n_objects = match_detections(detections, boxes, labels, label, iou_threshold)
+        if n_objects:
+            values[label] = average_precision_of_hits(scores, hits, n_objects, convention)
+    return values
+
+
+def detection_map(
+    detections: Sequence[Detected],
+    boxes: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    n_classes: int,
+    iou_threshold: float = 0.5,
+    convention: str = "area",
+) -> float:
+    """Return mAP, the mean over classes of `detection_average_precision`, in per cent.
+
+    Classes without an object are left out. Raises ValueError where no class has one.
+
+    >>> detection_map([([[0, 0, 2, 2]], [0], [0.9])], [[[0, 0, 2, 2]]], [[0]], n_classes=3)
+    100.0
+    """
+    values = detection_average_precision(detections, boxes, labels, n_classes, iou_threshold, convention)
+    if np.isnan(values).all():
+        raise ValueError("No class has an object, so there is no mean average precision; give images with boxes.")
+    return float(100 * np.nanmean(values))
+
+
+def error_shares(
+    detections: Sequence[Detected],
+    boxes: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    n_classes: int,
+    kinds: ArrayLike | None = None,
+) -> dict[str, float]:
+    """Return what the best detections are, in per cent: `ERROR_KINDS` with their shares.
+
+    Hoiem et al. 2012, as YOLO's section 4.2 takes it: of each class the best n detections count, n its number of
+    objects. correct: right class, IoU at least 0.5 (a second detection of an object too); localisation: right class,
+    IoU at least 0.1; similar: an object of another class of the same kind, IoU at least 0.1; other: of any other
+    class; background: IoU below 0.1 with every object. `kinds` (C,) gives each class's kind, else none are similar.
+    Raises ValueError where there is no detection to count.
+
+    >>> detections = [([[0, 0, 4, 4], [9, 9, 10, 10]], [0, 0], [0.9, 0.8])]
+    >>> error_shares(detections, [[[0, 0, 4, 4], [2, 2, 3, 3]]], [[0, 0]], 1)
+    {'correct': 50.0, 'localisation': 0.0, 'similar': 0.0, 'other': 0.0, 'background': 50.0}
+    """
+    _check(detections, boxes, labels)
+    kinds = np.arange(n_classes) if kinds is None else np.asarray(kinds)
+    named: list[list[tuple[float, str]]] = [[] for _ in range(n_classes)]
+    n_objects = np.zeros(n_classes, dtype=np.int64)
+    for (found, found_labels, scores), true_boxes, true_labels in zip(detections, boxes, labels, strict=True):
+        truth = np.asarray(true_labels, dtype=np.int64).reshape(-1)
+        np.add.at(n_objects, truth, 1)
+        for overlap, label, score in zip(iou(found, true_boxes), found_labels, scores, strict=True):
+            best = [
+                overlap[chosen].max(initial=0) for chosen in (truth == label, kinds[truth] == kinds[label], truth >= 0)
+            ]
+            tests = (best[0] >= 0.5, *(value >= LEAST_IOU for value in best), True)
+            named[int(label)].append((float(score), ERROR_KINDS[tests.index(True)]))
+    ranked = [sorted(own, key=lambda one: -one[0]) for own in named]
+    counted = [kind for own, n in zip(ranked, n_objects, strict=True) for _, kind in own[:n]]
+    if not counted:
+        raise ValueError("There is no detection of a class that has objects; lower the detector's score threshold.")
+    return {kind: 100 * counted.count(kind) / len(counted) for kind in ERROR_KINDS}
+
+
+def first_hits(
+    proposals: Sequence[ArrayLike], boxes: Sequence[ArrayLike], iou_threshold: float = 0.5
+) -> NDArray[np.float64]:
+    """Return for every true box, over all images, the number of proposals it takes to find it; infinity for never.
+
+    A box is found by the first proposal of its image whose IoU with it is at least the threshold. Raises ValueError if
+    proposals and truth differ in number of images, and without any true box.
+
+    >>> first_hits([[[5, 5, 6, 6], [0, 0, 2, 2]]], [[[0, 0, 2, 2], [8, 8, 9, 9]]]).tolist()
+    [2.0, inf]
+    """
+    if len(proposals) != len(boxes):
+        raise ValueError(
+            f"There are proposals for {len(proposals)} images and boxes for {len(boxes)}; give both alike."
+        )
+    ranks = []
+    for own, truth in zip(proposals, boxes, strict=True):
+        found = np.vstack([iou(own, truth) >= iou_threshold, np.ones((1, len(checked_boxes(truth))), bool)])
+        rank = found.argmax(axis=0) + 1.0
+        ranks.append(np.where(rank == len(found), np.inf, rank))
+    if not any(map(len, ranks)):
+        raise ValueError("No true box was given, so proposals have no recall; give images with boxes.")
+    return np.concatenate(ranks)
+
+
+def recall_at(ranks: NDArray[np.float64], budgets: ArrayLike) -> NDArray[np.float64]:
+    """Return the recall in per cent (n,) at each budget of proposals per image, from `first_hits`.
+
+    >>> recall_at(np.array([2.0, np.inf]), [1, 2, 100]).tolist()
+    [0.0, 50.0, 50.0]
+    """
+    return 100 * (ranks <= np.asarray(budgets)[:, None]).mean(axis=1)
+
+
+def _check(detections: Sequence, boxes: Sequence, labels: Sequence) -> None:
+    if not len(detections) == len(boxes) == len(labels):
+        raise ValueError(
+            f"There are detections for {len(detections)} images, boxes for {len(boxes)} and labels for {len(labels)}; "
+            "give each image one entry in each."
+        )
+    for i, (found, truth, own) in enumerate(zip(detections, boxes, labels, strict=True)):
+        if len({np.size(found[0]) // 4, np.size(found[1]), np.size(found[2])}) > 1 or np.size(truth) // 4 != np.size(
+            own
+        ):
+            raise ValueError(
+                f"Image {i} has boxes without a label or score, or the reverse; give one of each for a box."
+            )
