@@ -56,7 +56,7 @@ def to_convolutional(convnet: ConvNet) -> SlidingConvNet:
     with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the shared ones replace
         for layer in layers:
             if isinstance(layer, nn.Linear):
-                head.append(_shared_convolution(layer, kernel=side if layer is layers[0] else 1))
+                head.append(shared_convolution(layer, kernel=side if layer is layers[0] else 1))
             else:
                 head.append(_shared_norm(layer) if isinstance(layer, nn.BatchNorm1d) else layer)
     return SlidingConvNet(convnet.features, nn.Sequential(*head), side).train(convnet.training)
@@ -187,7 +187,12 @@ def _maps_at(network: nn.Module, images: np.ndarray, factor: float) -> np.ndarra
     return enlarged[:, :, :height, :width].cpu().numpy()
 
 
-def _shared_convolution(layer: nn.Linear, kernel: int) -> nn.Conv2d:
+def shared_convolution(layer: nn.Linear, kernel: int) -> nn.Conv2d:
+    """Return the convolution of kernel x kernel cells that does what a linear layer does, with its very weights.
+
+    >>> shared_convolution(nn.Linear(3 * 5 * 5, 7), 5)
+    Conv2d(3, 7, kernel_size=(5, 5), stride=(1, 1))
+    """
     n_inputs = layer.in_features // kernel**2
     convolution = nn.Conv2d(n_inputs, layer.out_features, kernel, bias=layer.bias is not None)
     shape = (layer.out_features, n_inputs, kernel, kernel)
