@@ -1,6 +1,14 @@
-"""All metrics in one place: boxes, pixels, average precision, points. Each is written in the module it comes from."""
+"""All metrics in one place: boxes, pixels, average precision, points, detections. Each is written in its own module."""
 
 from wsol_utils.evaluation.box_metrics import BoxAccuracy, MaxBoxAcc, MaxBoxAccV2
+from wsol_utils.evaluation.detection_metrics import (
+    detection_average_precision,
+    detection_map,
+    error_shares,
+    first_hits,
+    match_detections,
+    recall_at,
+)
 from wsol_utils.evaluation.pixel_metrics import PixelPrecision, PxAP, pxap_difference, pxap_interval, share_inside
 from wsol_utils.evaluation.points import (
     any_guess_hits,
@@ -19,7 +27,12 @@ __all__ = [
     "PxAP",
     "any_guess_hits",
     "average_precision",
+    "detection_average_precision",
+    "detection_map",
+    "error_shares",
+    "first_hits",
     "localisation_hits",
+    "match_detections",
     "mean_average_precision",
     "point_average_precision",
     "point_in_boxes",
@@ -27,5 +40,6 @@ __all__ = [
     "point_on_mask",
     "pxap_difference",
     "pxap_interval",
+    "recall_at",
     "share_inside",
 ]
