@@ -87,10 +87,11 @@ def test_ways_to_combine():
     boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [40.0, 40, 60, 60], [5.0, 5, 5, 9]])
     scores = torch.tensor([0.3, 0.4, 0.5, 0.9])
     assert combine_boxes(boxes, scores, "best")[0].tolist() == [[40, 40, 60, 60]]
-    assert combine_boxes(boxes, scores, "suppress")[0].tolist() == [[40, 40, 60, 60], [1, 0, 11, 10]]
-    merged, sums = combine_boxes(boxes, scores, "merge")
+    assert combine_boxes(boxes, scores, "suppress", 0.5)[0].tolist() == [[40, 40, 60, 60], [1, 0, 11, 10]]
+    merged, sums = combine_boxes(boxes, scores, "merge", 0.5)
     assert merged.tolist() == [[0.5, 0, 10.5, 10], [40, 40, 60, 60]]
     assert sums.tolist() == pytest.approx([0.7, 0.5])
+    assert combine_boxes(boxes, scores, "merge", 0.7)[0].tolist() == [[40, 40, 60, 60], [1, 0, 11, 10]]
 
 
 def test_errors_name_the_thing_and_the_cure():

@@ -115,16 +115,16 @@ def match_scores(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def merge_boxes(
-    boxes: torch.Tensor, scores: torch.Tensor, largest_match_score: float = 0.6
+    boxes: torch.Tensor, scores: torch.Tensor, largest_match_score: float = 0.4
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Merge boxes (n, 4) of one class greedily instead of suppressing them, best score first.
 
     OverFeat, section 4.3: take the pair that matches best, stop where it matches worse than `largest_match_score`,
     replace it by the average box with the sum of the scores, go on. Raises ValueError for a box without area.
 
-    >>> boxes = torch.tensor([[0.0, 0, 10, 10], [2.0, 0, 12, 10], [50.0, 50, 60, 60]])
+    >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10], [50.0, 50, 60, 60]])
     >>> [tensor.tolist() for tensor in merge_boxes(boxes, torch.tensor([0.25, 0.5, 0.5]))]
-    [[[1.0, 0.0, 11.0, 10.0], [50.0, 50.0, 60.0, 60.0]], [0.75, 0.5]]
+    [[[0.5, 0.0, 10.5, 10.0], [50.0, 50.0, 60.0, 60.0]], [0.75, 0.5]]
     """
     if len(boxes) != len(scores):
         raise ValueError(f"There are {len(boxes)} boxes and {len(scores)} scores; give one score for each box.")

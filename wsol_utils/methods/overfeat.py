@@ -101,24 +101,26 @@ def sliding_boxes(
 
 
 def combine_boxes(
-    boxes: torch.Tensor, scores: torch.Tensor, how: str = "merge", n_best: int = 60
+    boxes: torch.Tensor, scores: torch.Tensor, how: str = "merge", least_share: float = 0.8, n_best: int = 60
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Make of the boxes (M, 4) of one class, with scores (M,), the boxes (k, 4) to report and their scores, best first.
 
     "best" keeps the best box only; "suppress" those that no better one overlaps by more than half; "merge" averages
-    greedily and adds up the scores (`box_coding.merge_boxes`). The `n_best` windows take part. Boxes without area are
-    left out. Raises ValueError for another name and where no box has an area.
+    greedily and adds up the scores (`box_coding.merge_boxes`). At most `n_best` windows take part, those with
+    at least `least_share` of the best score, so that windows of background do not pull the average. Boxes without area
+    are left out. Raises ValueError for another name and where no box has an area.
 
-    >>> boxes, scores = torch.tensor([[0.0, 0, 10, 10], [2.0, 0, 12, 10]]), torch.tensor([0.25, 0.5])
-    >>> combine_boxes(boxes, scores, "best")[0].tolist(), combine_boxes(boxes, scores, "merge")[0].tolist()
-    ([[2.0, 0.0, 12.0, 10.0]], [[1.0, 0.0, 11.0, 10.0]])
+    >>> boxes, scores = torch.tensor([[0.0, 0, 10, 10], [1.0, 0, 11, 10]]), torch.tensor([0.5, 0.75])
+    >>> combine_boxes(boxes, scores, "best")[0].tolist(), combine_boxes(boxes, scores, "merge", 0.5)[0].tolist()
+    ([[1.0, 0.0, 11.0, 10.0]], [[0.5, 0.0, 10.5, 10.0]])
     """
     if how not in COMBINATIONS:
         raise ValueError(f"Boxes are combined by one of {', '.join(COMBINATIONS)}, not {how!r}.")
     whole = (boxes[:, 2:] > boxes[:, :2]).all(1)
     if not whole.any():
         raise ValueError("No window gives a box with an area; train the box head first.")
-    boxes, scores = boxes[whole], scores[whole]
+    used = whole & (scores >= least_share * scores[whole].max())
+    boxes, scores = boxes[used], scores[used]
     order = scores.argsort(descending=True, stable=True)[: 1 if how == "best" else n_best]
     boxes, scores = boxes[order], scores[order]
     if how == "suppress":
