@@ -202,12 +202,15 @@ def _background(
     generator: np.random.Generator,
 ) -> np.ndarray:
     """Features of the windows that show no object of the class and score best; equal scores are drawn at random."""
-    features, scores = [], []
+    places, scores, windows = [], [], []
     for factor, blocks, level in _scored(levels, template):
-        places = np.argwhere(level > -np.inf)
-        overlap = iou(_windows(places, factor, template.shape), objects).max(axis=1, initial=0)
-        for row, column in places[overlap < LARGEST_IOU_OF_BACKGROUND]:
-            features.append(blocks[row : row + template.shape[0], column : column + template.shape[1]])
-            scores.append(level[row, column])
-    order = np.lexsort((generator.random(len(scores)), -np.array(scores)))[:n_windows]
-    return np.array([features[i].ravel() for i in order], np.float32).reshape(len(order), template.weights.size)
+        own = np.argwhere(level > -np.inf)
+        overlap = iou(_windows(own, factor, template.shape), objects).max(axis=1, initial=0)
+        own = own[overlap < LARGEST_IOU_OF_BACKGROUND]
+        places += [(len(windows), row, column) for row, column in own]
+        scores.append(level[tuple(own.T)])
+        windows.append(np.lib.stride_tricks.sliding_window_view(blocks, template.shape, axis=(0, 1)))
+    best = -np.concatenate([np.zeros(0), *scores])
+    order = np.lexsort((generator.random(len(best)), best))[:n_windows]
+    cut = [windows[k][row, column].transpose(1, 2, 0).ravel() for k, row, column in (places[i] for i in order)]
+    return np.array(cut, np.float32).reshape(len(order), template.weights.size)
