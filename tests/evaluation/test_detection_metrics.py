@@ -11,6 +11,8 @@ from wsol_utils.evaluation.detection_metrics import (
     detection_map,
     error_shares,
     first_hits,
+    map_difference,
+    map_interval,
     match_detections,
     recall_at,
 )
@@ -154,3 +156,19 @@ def test_errors_name_the_thing_and_the_cure():
         first_hits([box], [[]])
     with pytest.raises(ValueError, match="convention is 'area' or '11-point'"):
         detection_map([detection], [box], [[0]], 1, convention="101-point")
+
+
+@RELAXED
+@given(st.lists(IMAGE, min_size=2, max_size=4))
+def test_a_resample_counts_images_as_often_as_they_are_drawn(images):
+    """The mean of the interval is mAP, and the difference of runs is that of their means."""
+    detections, boxes, labels = truth_of(images)
+    if not any(labels):
+        return
+    nothing = [([], [], [])] * len(boxes)
+    interval = map_interval([detections, nothing], boxes, labels, 2)
+    assert interval.mean == pytest.approx(detection_map(detections, boxes, labels, 2) / 2, abs=1e-9)
+    assert interval.low <= interval.high
+    difference = map_difference([detections], [nothing], boxes, labels, 2)
+    assert difference.mean == pytest.approx(2 * interval.mean, abs=1e-9)
+    assert map_difference([detections], [detections], boxes, labels, 2).high == 0

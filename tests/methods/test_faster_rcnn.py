@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import clip_boxes_to_image, nms
 
 from wsol_utils.methods.box_coding import anchor_boxes, decode_boxes
 from wsol_utils.methods.convnet import ConvNet
@@ -26,10 +27,9 @@ def test_shifting_the_input_by_a_stride_shifts_the_proposals():
     with torch.no_grad():
         found = []
         for moved in (image, np.roll(image, (16, 8), axis=(1, 2))):  # two cells down, one right
-            images, features = detector._features(normalise(moved))
-            objectness, offsets = detector.proposer.head(list(features.values()))
+            objectness, offsets = detector.proposer.head([detector.trunk(normalise(moved))])
             offsets = offsets[0].reshape(1, n_anchors, 4, cells, cells).permute(0, 3, 4, 1, 2)
-            anchors = detector.proposer.anchor_generator(images, list(features.values()))[0]
+            anchors = anchor_boxes((cells, cells), 8, (24, 40))
             boxes = decode_boxes(offsets, anchors.reshape(1, cells, cells, n_anchors, 4))
             found.append((objectness[0], boxes))
     (scores, boxes), (moved_scores, moved_boxes) = found
@@ -40,13 +40,22 @@ def test_shifting_the_input_by_a_stride_shifts_the_proposals():
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (52, 75)])
-def test_anchors_are_those_of_box_coding(height, width):
+def test_proposals_are_the_best_anchors_moved(height, width):
+    """By hand from the maps of a padded image: anchors of box_coding, moved, clipped, suppressed at IoU 0.7."""
     detector = moving_detector()
-    images, features = detector._features(torch.zeros(1, 3, height, width))
-    cells = -(-height // 8), -(-width // 8)
-    assert features["0"].shape[2:] == cells
-    anchors = detector.proposer.anchor_generator(images, [features["0"]])[0]
-    torch.testing.assert_close(anchors, anchor_boxes(cells, 8, (24, 40)))
+    image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+    padding = 0, -width % 8, 0, -height % 8
+    with torch.no_grad():
+        maps = detector.trunk(torch.nn.functional.pad(normalise(image), padding))
+        (objectness,), (offsets,) = detector.proposer.head([maps])
+    anchors = anchor_boxes(maps.shape[2:], 8, (24, 40))
+    boxes = decode_boxes(offsets[0].unflatten(0, (6, 4)).permute(2, 3, 0, 1).reshape(-1, 4), anchors)
+    scores, best = objectness[0].permute(1, 2, 0).flatten().sort(descending=True)
+    boxes = clip_boxes_to_image(boxes[best[:500]], (height, width))
+    whole = (boxes[:, 2:] - boxes[:, :2]).min(1).values >= 1e-3
+    kept = nms(boxes[whole], scores[:500][whole], 0.7)[:100]
+    (found,) = detector.proposals(image)
+    np.testing.assert_allclose(found, boxes[whole][kept], atol=1e-3)
 
 
 def test_proposals_lie_in_the_image_and_are_few():

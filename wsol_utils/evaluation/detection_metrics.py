@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from wsol_utils.evaluation.boxes import checked_boxes, iou
 from wsol_utils.evaluation.precision import average_precision_of_hits
+from wsol_utils.evaluation.statistics import Interval
 
 Detected = tuple[ArrayLike, ArrayLike, ArrayLike]
+N_RESAMPLES = 1000  # each pools the detections of all images anew
 ERROR_KINDS = ("correct", "localisation", "similar", "other", "background")
 LEAST_IOU = 0.1  # with any object, below which a detection shows background (Hoiem et al. 2012)
 
@@ -32,25 +35,8 @@ def match_detections(
     >>> match_detections([([[0, 0, 2, 2], [0, 0, 2, 2]], [7, 7], [0.5, 0.9])], [[[0, 0, 2, 2]]], [[7]], 7)
     (array([0.9, 0.5]), array([ True, False]), 1)
     """
-    _check(detections, boxes, labels)
-    candidates, best_iou, n_objects = [], [], 0
-    for i, (found, true_boxes, true_labels) in enumerate(zip(detections, boxes, labels, strict=True)):
-        own = np.asarray(found[1]).reshape(-1) == label
-        truth = checked_boxes(true_boxes)[np.asarray(true_labels).reshape(-1) == label]
-        overlap = np.hstack([iou(checked_boxes(found[0])[own], truth), np.zeros((own.sum(), 1))])  # a column for none
-        objects = overlap.argmax(axis=1)
-        scores = np.asarray(found[2], dtype=np.float64).reshape(-1)[own]
-        candidates += zip(scores, [i] * len(scores), objects, strict=True)
-        best_iou += overlap.max(axis=1).tolist()
-        n_objects += len(truth)
-    order = np.argsort([-score for score, *_ in candidates], kind="stable")
-    hits, taken = np.zeros(len(order), bool), set()
-    for rank, j in enumerate(order):
-        place = candidates[j][1:]
-        if best_iou[j] >= iou_threshold and place not in taken:
-            taken.add(place)
-            hits[rank] = True
-    return np.array([candidates[j][0] for j in order], dtype=np.float64), hits, n_objects
+    scores, hits, _, n_objects = _matches(detections, boxes, labels, label, iou_threshold)
+    return scores, hits, int(n_objects.sum())
 
 
 def detection_average_precision(
@@ -97,6 +83,43 @@ def detection_map(
     if np.isnan(values).all():
         raise ValueError("No class has an object, so there is no mean average precision; give images with boxes.")
     return float(100 * np.nanmean(values))
+
+
+def map_interval(
+    runs: Sequence[Sequence[Detected]],
+    boxes: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    n_classes: int,
+    seed: int = 0,
+) -> Interval:
+    """Return mAP at IoU 0.5 in per cent with its 95 % bootstrap interval: images resampled and pooled anew.
+
+    `runs` holds the detections of the same images by several trainings, which are averaged. Raises ValueError as
+    `detection_map`.
+
+    >>> detections = [([[0, 0, 2, 2]], [0], [0.9])] * 3
+    >>> map_interval([detections], [[[0, 0, 2, 2]]] * 3, [[0]] * 3, 1)
+    Interval(mean=100.0, low=100.0, high=100.0)
+    """
+    return _map_interval(runs, [], boxes, labels, n_classes, seed)
+
+
+def map_difference(
+    runs: Sequence[Sequence[Detected]],
+    others: Sequence[Sequence[Detected]],
+    boxes: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    n_classes: int,
+    seed: int = 0,
+) -> Interval:
+    """Return the mAP of runs minus that of others, in points, with its paired bootstrap interval (see `map_interval`).
+
+    >>> truth = [[[0, 0, 2, 2]]] * 3, [[0]] * 3
+    >>> found, nothing = [([[0, 0, 2, 2]], [0], [0.9])] * 3, [([], [], [])] * 3
+    >>> map_difference([found], [nothing], *truth, 1)
+    Interval(mean=100.0, low=100.0, high=100.0)
+    """
+    return _map_interval(runs, others, boxes, labels, n_classes, seed)
 
 
 def error_shares(
@@ -170,6 +193,76 @@ def recall_at(ranks: NDArray[np.float64], budgets: ArrayLike) -> NDArray[np.floa
     [0.0, 50.0, 50.0]
     """
     return 100 * (ranks <= np.asarray(budgets)[:, None]).mean(axis=1)
+
+
+def _matches(
+    detections: Sequence[Detected],
+    boxes: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    label: int,
+    iou_threshold: float = 0.5,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Scores, hits and images (M,) of the detections of a class, best first, and its objects in each image (N,)."""
+    _check(detections, boxes, labels)
+    candidates, best_iou, n_objects = [], [], np.zeros(len(boxes), np.int64)
+    for i, (found, true_boxes, true_labels) in enumerate(zip(detections, boxes, labels, strict=True)):
+        own = np.asarray(found[1]).reshape(-1) == label
+        truth = checked_boxes(true_boxes)[np.asarray(true_labels).reshape(-1) == label]
+        overlap = np.hstack([iou(checked_boxes(found[0])[own], truth), np.zeros((own.sum(), 1))])  # a column for none
+        objects = overlap.argmax(axis=1)
+        scores = np.asarray(found[2], dtype=np.float64).reshape(-1)[own]
+        candidates += zip(scores, [i] * len(scores), objects, strict=True)
+        best_iou += overlap.max(axis=1).tolist()
+        n_objects[i] = len(truth)
+    order = np.argsort([-score for score, *_ in candidates], kind="stable")
+    hits, taken = np.zeros(len(order), bool), set()
+    for rank, j in enumerate(order):
+        place = candidates[j][1:]
+        if best_iou[j] >= iou_threshold and place not in taken:
+            taken.add(place)
+            hits[rank] = True
+    images = np.array([candidates[j][1] for j in order], dtype=np.int64)
+    return np.array([candidates[j][0] for j in order], dtype=np.float64), hits, images, n_objects
+
+
+def _map_interval(runs, others, boxes, labels, n_classes: int, seed: int) -> Interval:
+    """The mean mAP of runs minus that of others; a resample counts each image as often as it is drawn."""
+    n_images = len(boxes)
+    arms = [
+        [[_matches(run, boxes, labels, label) for label in range(n_classes)] for run in arm] for arm in (runs, others)
+    ]
+
+    def mean_map(arm: list, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        of_runs = []
+        for of_classes in arm:
+            values = np.full((n_classes, len(weights)), np.nan)
+            for value, (_, hits, images, n_objects) in zip(values, of_classes, strict=True):
+                drawn = weights[:, images]
+                n_hits, n_all, n_true = np.cumsum(drawn * hits, 1), np.cumsum(drawn, 1), weights @ n_objects
+                envelope = np.maximum.accumulate((n_hits / np.maximum(n_all, 1))[:, ::-1], axis=1)[:, ::-1]
+                found = (np.diff(n_hits, axis=1, prepend=0) * envelope).sum(1)
+                np.divide(found, n_true, out=value, where=n_true > 0)
+            if np.isnan(values).all():
+                raise ValueError("No class has an object, so there is no mean average precision; give images with boxes.")
+            of_runs.append(100 * np.nanmean(values, axis=0))
+        return np.mean(of_runs, axis=0) if arm else np.zeros(len(weights))
+
+    def difference(drawn: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+        draws = drawn.reshape(-1, n_images)
+        weights = np.stack([np.bincount(draw, minlength=n_images) for draw in draws]).astype(np.float64)
+        return (mean_map(arms[0], weights) - mean_map(arms[1], weights)).reshape(drawn.shape[:-1])
+
+    result = stats.bootstrap(
+        (np.arange(n_images),),
+        difference,
+        vectorized=True,
+        n_resamples=N_RESAMPLES,
+        batch=100,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    value = float(difference(np.arange(n_images), axis=-1))
+    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def _check(detections: Sequence, boxes: Sequence, labels: Sequence) -> None:

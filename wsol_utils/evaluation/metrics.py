@@ -6,6 +6,8 @@ from wsol_utils.evaluation.detection_metrics import (
     detection_map,
     error_shares,
     first_hits,
+    map_difference,
+    map_interval,
     match_detections,
     recall_at,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "error_shares",
     "first_hits",
     "localisation_hits",
+    "map_difference",
+    "map_interval",
     "match_detections",
     "mean_average_precision",
     "point_average_precision",

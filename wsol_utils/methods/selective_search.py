@@ -60,7 +60,7 @@ def group_regions(start: np.ndarray, colours: np.ndarray) -> Hierarchy:
     """
     n = int(start.max()) + 1
     colour = _histograms(start, colours, COLOUR_BINS, n)
-    texture = _histograms(start, _derivatives(colours), TEXTURE_BINS, n)
+    texture = _histograms(start, derivatives(colours), TEXTURE_BINS, n)
     histograms = np.concatenate([colour, texture], axis=1)
     sizes = np.bincount(start.ravel(), minlength=n).astype(float)
     boxes = np.concatenate([_region_boxes(start), np.zeros((n - 1, 4), np.int64)])
@@ -92,6 +92,21 @@ def group_regions(start: np.ndarray, colours: np.ndarray) -> Hierarchy:
         others = np.flatnonzero(neighbours[i])
         alike[i, others] = alike[others, i] = likeness(i, others)
     return Hierarchy(start, merges, boxes)
+
+
+def derivatives(colours: np.ndarray) -> np.ndarray:
+    """Return rectified derivatives of the smoothed channels (H, W, 3) in 8 directions, (H, W, 24), brought to 0..1.
+
+    What the histograms of texture count (section 3.2).
+
+    >>> derivatives(np.zeros((20, 30, 3))).shape
+    (20, 30, 24)
+    """
+    smooth = cv2.GaussianBlur(colours.astype(np.float32), (0, 0), 1)
+    dx, dy = cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1)
+    angles = np.arange(N_DIRECTIONS) * (2 * np.pi / N_DIRECTIONS)
+    responses = np.concatenate([np.maximum(np.cos(a) * dx + np.sin(a) * dy, 0) for a in angles], axis=2)
+    return responses / max(float(responses.max()), 1e-6)
 
 
 def hierarchy(image: np.ndarray, scale: float = 50, colour_space: str = "lab", min_size: int = 20) -> Hierarchy:
@@ -143,15 +158,6 @@ def _histograms(start: np.ndarray, values: np.ndarray, n_bins: int, n_regions: i
     index = start[:, :, None] * (n_channels * n_bins) + bins
     counts = np.bincount(index.ravel(), minlength=n_regions * n_channels * n_bins).reshape(n_regions, -1)
     return counts / counts.sum(axis=1, keepdims=True)
-
-
-def _derivatives(colours: np.ndarray) -> np.ndarray:
-    """Rectified derivatives of the smoothed channels in 8 directions, (H, W, 24), brought to 0..1."""
-    smooth = cv2.GaussianBlur(colours.astype(np.float32), (0, 0), 1)
-    dx, dy = cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1)
-    angles = np.arange(N_DIRECTIONS) * (2 * np.pi / N_DIRECTIONS)
-    responses = np.concatenate([np.maximum(np.cos(a) * dx + np.sin(a) * dy, 0) for a in angles], axis=2)
-    return responses / max(float(responses.max()), 1e-6)
 
 
 def _region_boxes(start: np.ndarray) -> np.ndarray:
