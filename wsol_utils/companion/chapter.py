@@ -35,15 +35,15 @@ class Chapter:
     def claims_path(self) -> Path:
         return settings.run_folder(self.profile.name, self.dataset.name) / "claims" / f"{self.name}.json"
 
-    def finish(self, results: list[ClaimResult]) -> str:
+    def finish(self, results: list[ClaimResult], measured: str = "on photographs") -> str:
         """Write the claims measured in this notebook where the pages find them.
 
-        Returns Markdown: their table and rules, then what was measured on photographs and ships with the project.
+        Returns Markdown: their table and rules, then what was `measured` elsewhere and ships with the project.
         """
         write_atomically(self.claims_path, lambda path: path.write_text(claims.to_json(results)))
         parts = [claims.claims_table(results), claims.rules_in_words(results)]
         if photographs := on_photographs(self.name):
-            parts += ["### Measured on photographs, shipped with the project", *photographs]
+            parts += [f"### Measured {measured}, shipped with the project", *photographs]
         return "\n\n".join(parts)
 
 

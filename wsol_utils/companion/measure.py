@@ -17,6 +17,7 @@ MEASUREMENTS = {  # name: the notebook that shows the table, and the function th
     "maps-voc2012": ("06_class_activation_maps", "boxes:voc"),
     "pooling-voc2012": ("07_weak_max_pooling", "pooling:voc"),
     "patches-voc2012": ("07_weak_max_pooling", "patches:voc"),
+    "detectors-scenes": ("10_boxes_with_supervision", "detectors:scenes"),
 }
 
 

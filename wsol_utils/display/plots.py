@@ -75,6 +75,23 @@ def draw_box(ax: Axes, box: Sequence[float], kind: str = "prediction") -> Axes:
     return ax
 
 
+def show_boxes(
+    ax: Axes,
+    image: np.ndarray,
+    boxes: Sequence[Sequence[float]] = (),
+    truth: Sequence[Sequence[float]] = (),
+    title: str = "",
+    kind: str = "prediction",
+) -> Axes:
+    """Draw an image with its true boxes (k, 4) and boxes (n, 4) of a kind over them."""
+    show_image(ax, image, title)
+    for box in truth:
+        draw_box(ax, box, "truth")
+    for box in boxes:
+        draw_box(ax, box, kind)
+    return ax
+
+
 def paint_box(image: np.ndarray, box: Sequence[float], kind: str = "prediction") -> np.ndarray:
     """The image (H, W, 3) with a box in it, in the colours and lines of `draw_box`, for widgets and contact sheets."""
     x0, y0, x1, y1 = map(int, box)

@@ -81,7 +81,7 @@ def detection_map(
     """
     values = detection_average_precision(detections, boxes, labels, n_classes, iou_threshold, convention)
     if np.isnan(values).all():
-        raise ValueError("No class has an object, so there is no mean average precision; give images with boxes.")
+        raise ValueError("No class has an object, so there is no mAP; give images with boxes.")
     return float(100 * np.nanmean(values))
 
 
@@ -159,6 +159,25 @@ def error_shares(
     if not counted:
         raise ValueError("There is no detection of a class that has objects; lower the detector's score threshold.")
     return {kind: 100 * counted.count(kind) / len(counted) for kind in ERROR_KINDS}
+
+
+def background_shares(detections: Sequence[Detected], boxes: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """Return for each image the share of its best detections that show background, in per cent (N,).
+
+    As many detections count as the image has objects; background has an IoU below 0.1 with each. An image without a
+    detection has a share of 0. Raises ValueError if detections and truth differ in number of images.
+
+    >>> background_shares([([[0, 0, 4, 4], [9, 9, 10, 10]], [0, 0], [0.8, 0.9])], [[[0, 0, 4, 4]]]).tolist()
+    [100.0]
+    """
+    if len(detections) != len(boxes):
+        raise ValueError(f"There are detections for {len(detections)} images and boxes for {len(boxes)}.")
+    shares = []
+    for (found, _, scores), truth in zip(detections, boxes, strict=True):
+        truth = checked_boxes(truth)
+        best = checked_boxes(found)[np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")[: len(truth)]]
+        shares.append(100 * np.mean(iou(best, truth).max(axis=1) < LEAST_IOU) if len(best) else 0.0)
+    return np.array(shares)
 
 
 def first_hits(
@@ -243,7 +262,7 @@ def _map_interval(runs, others, boxes, labels, n_classes: int, seed: int) -> Int
                 found = (np.diff(n_hits, axis=1, prepend=0) * envelope).sum(1)
                 np.divide(found, n_true, out=value, where=n_true > 0)
             if np.isnan(values).all():
-                raise ValueError("No class has an object, so there is no mean average precision; give images with boxes.")
+                raise ValueError("No class has an object, so there is no mAP; give images with boxes.")
             of_runs.append(100 * np.nanmean(values, axis=0))
         return np.mean(of_runs, axis=0) if arm else np.zeros(len(weights))
 

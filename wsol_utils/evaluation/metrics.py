@@ -2,6 +2,7 @@
 
 from wsol_utils.evaluation.box_metrics import BoxAccuracy, MaxBoxAcc, MaxBoxAccV2
 from wsol_utils.evaluation.detection_metrics import (
+    background_shares,
     detection_average_precision,
     detection_map,
     error_shares,
@@ -29,6 +30,7 @@ __all__ = [
     "PxAP",
     "any_guess_hits",
     "average_precision",
+    "background_shares",
     "detection_average_precision",
     "detection_map",
     "error_shares",

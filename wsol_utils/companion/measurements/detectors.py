@@ -1,0 +1,186 @@
+"""Detectors compared on the same images, proposals and trunk: R-CNN, Fast and Faster R-CNN, YOLO, HOG templates."""
+
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.models import detection as torchvision_detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
+from tqdm import tqdm
+
+from wsol_utils.companion import weights
+from wsol_utils.companion.measure import Table
+from wsol_utils.companion.store import Arrays, remember
+from wsol_utils.datasets import load
+from wsol_utils.datasets.splits import DataSet, Split
+from wsol_utils.evaluation import metrics
+from wsol_utils.methods import rcnn, selective_search
+from wsol_utils.methods.detection import Detections, NetworkDetector, Trunk
+from wsol_utils.methods.fast_rcnn import FastRCNN, as_detections, as_targets
+from wsol_utils.methods.faster_rcnn import RATIOS, SIDES, FasterRCNN
+from wsol_utils.methods.sliding_detector import HogDetector
+from wsol_utils.methods.yolo import YOLO
+
+SEEDS, N_TRAIN, N_TEST, N_EPOCHS, BUDGET = (0, 1, 2), 160, 160, 12, 60
+SEARCHING = ("R-CNN", "Fast R-CNN")
+DETECTORS = ("HOG template", *SEARCHING, "Faster R-CNN", "Faster R-CNN, torchvision's", "YOLO")
+PAIRS = (("Fast R-CNN", "R-CNN"), ("Faster R-CNN", "Fast R-CNN"), ("Faster R-CNN", "YOLO"))
+
+
+class TorchvisionFasterRCNN(NetworkDetector):
+    """torchvision's own `FasterRCNN` on our trunk, with our anchors, for `NetworkDetector`'s training."""
+
+    def __init__(self, network: nn.Module, n_classes: int, size: int = 96, seed: int = 0) -> None:
+        super().__init__()
+        self.n_classes, trunk = n_classes, Trunk(network)
+        trunk.out_channels = trunk.n_channels
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.detector = torchvision_detection.FasterRCNN(
+                trunk,
+                n_classes + 1,
+                min_size=size,
+                max_size=size,
+                image_mean=[0.0] * 3,
+                image_std=[1.0] * 3,
+                rpn_anchor_generator=AnchorGenerator((SIDES,), (RATIOS,)),
+                box_roi_pool=MultiScaleRoIAlign(["0"], 5, 2),
+                box_head=torchvision_detection.faster_rcnn.TwoMLPHead(trunk.n_channels * 25, 256),
+                box_predictor=torchvision_detection.faster_rcnn.FastRCNNPredictor(256, n_classes + 1),
+                rpn_batch_size_per_image=64,
+                box_batch_size_per_image=64,
+                box_score_thresh=0.02,
+                box_nms_thresh=0.3,
+            )
+
+    def losses(self, pixels, boxes, labels, proposals) -> dict[str, torch.Tensor]:
+        return self.detector(list(pixels), as_targets(boxes, labels))
+
+    def find(self, pixels, proposals) -> list[Detections]:
+        return as_detections(self.detector(list(pixels)))
+
+
+def scenes() -> Table:
+    """Training and testing time and mAP of every detector on scenes of several objects."""
+    dataset = load("scenes", view="multi")
+    runs = [
+        {name: remember(_scenes_run, dataset=dataset, name=name, seed=seed) for name in DETECTORS}
+        for seed in tqdm(SEEDS, "seeds")
+    ]
+    test, sizes = dataset.split("test", N_TEST), (N_TRAIN, N_TEST)
+    return Table(
+        title="Detectors on scenes: one trunk, one set of proposals, three trainings each",
+        data=f"scenes, view multi, {N_TRAIN} training and {N_TEST} test images of 96x96",
+        seeds=SEEDS,
+        header=HEADER,
+        rows=_rows(runs, test, len(dataset.class_names), sizes),
+        note=_note("the trunk is that of scenes-gap, trained on labels"),
+    )
+
+
+HEADER = [
+    "detector",
+    "training, s (times faster than R-CNN)",
+    "ms an image without proposals",
+    "with proposals (times faster)",
+    "mAP at IoU 0.5 (area)",
+    "background among the best, %",
+]
+
+
+def _note(trunk: str) -> str:
+    return (
+        f"Times are the processor's on one thread, medians over the seeds; {trunk}. Up to {BUDGET} proposals an image "
+        f"by selective search, whose time counts for R-CNN and Fast R-CNN; {N_EPOCHS} epochs for all but R-CNN, which "
+        "is fine-tuned on 256 regions in each of 6. The last rows are differences in mAP."
+    )
+
+
+def _rows(runs: list[dict[str, Arrays]], test: Split, n_classes: int, sizes: tuple[int, int]) -> list[list[str]]:
+    """A row for each detector, and one for each of `PAIRS`: the paired difference of their mAP."""
+    truth = test.boxes, test.box_labels, n_classes
+    found = {name: [_unpacked(run[name], len(test)) for run in runs] for name in runs[0]}
+    seconds = {name: np.median([run[name]["seconds"] for run in runs], axis=0) for name in found}
+    n_images = sum(sizes)
+    total = {
+        name: (s[0] + s[2] * sizes[0] / n_images, s[1] + s[2] * sizes[1] / n_images) for name, s in seconds.items()
+    }
+    rows = []
+    for name, of_seeds in found.items():
+        training, testing = total[name]
+        alone = 1000 * seconds[name][1] / sizes[1]
+        background = np.mean([metrics.background_shares(one, test.boxes).mean() for one in of_seeds])
+        rows.append(
+            [
+                name,
+                f"{training:.0f} ({total['R-CNN'][0] / training:.1f})",
+                f"{alone:.0f}",
+                f"{1000 * testing / sizes[1]:.0f} ({total['R-CNN'][1] / testing:.1f})",
+                str(metrics.map_interval(of_seeds, *truth)),
+                f"{background:.1f}",
+            ]
+        )
+    for first, second in PAIRS:
+        difference = metrics.map_difference(found[first], found[second], *truth)
+        rows.append([f"{first} minus {second}", "", "", "", str(difference), ""])
+    return rows
+
+
+def _scenes_run(dataset: DataSet, name: str, seed: int) -> Arrays:
+    """Train one detector on scenes and look at the test images."""
+    network = weights.shipped("scenes-gap").network
+    train, test = dataset.split("train", N_TRAIN, epoch=seed), dataset.split("test", N_TEST)
+    return _run(train, test, network, len(dataset.class_names), name, seed)
+
+
+def _run(train: Split, test: Split, network: nn.Module, n_classes: int, name: str, seed: int) -> Arrays:
+    """Detections of a detector with the processor's seconds of training, testing and searching, on one thread."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        begun = time.process_time()
+        given = [[_search(image) for image in split.images] if name in SEARCHING else [] for split in (train, test)]
+        searched = time.process_time()
+        detector = _trained(name, network, train, given[0], n_classes, seed)
+        trained = time.process_time()
+        found = detector.detect(test.images, given[1]) if name in SEARCHING else detector.detect(test.images)
+        tested = time.process_time()
+    finally:
+        torch.set_num_threads(n_threads)
+    return {
+        "seconds": np.array([trained - searched, tested - trained, searched - begun]),
+        "images": np.repeat(np.arange(len(found)), [len(one.boxes) for one in found]),
+        "boxes": np.concatenate([one.boxes for one in found]),
+        "labels": np.concatenate([one.labels for one in found]),
+        "scores": np.concatenate([one.scores for one in found]),
+    }
+
+
+def _search(image: np.ndarray) -> np.ndarray:
+    return selective_search.selective_search(image, BUDGET, scales=(50,))
+
+
+def _trained(name: str, network: nn.Module, train: Split, given: list[np.ndarray], n_classes: int, seed: int):
+    """The detector of a name, trained; `network` gives its convolutions."""
+    examples, size = (train.images, train.boxes, train.box_labels), train.images.shape[1]
+    if name == "HOG template":
+        return HogDetector(n_classes).fit(*examples, seed=seed)
+    if name == "R-CNN":
+        tuned, _ = rcnn.fine_tune(network, *examples, given, n_classes, n_epochs=6, regions_per_epoch=256, seed=seed)
+        return rcnn.RCNN(tuned, n_classes, size).fit(*examples, given, seed=seed)
+    makers = {
+        "Fast R-CNN": FastRCNN,
+        "Faster R-CNN": FasterRCNN,
+        "Faster R-CNN, torchvision's": TorchvisionFasterRCNN,
+        "YOLO": YOLO,
+    }
+    detector = makers[name](network, n_classes, seed=seed)
+    detector.fit(*examples, given or None, n_epochs=N_EPOCHS, seed=seed)
+    return detector
+
+
+def _unpacked(run: Arrays, n_images: int) -> list[Detections]:
+    parts = [run["images"] == i for i in range(n_images)]
+    return [Detections(run["boxes"][part], run["labels"][part], run["scores"][part]) for part in parts]
