@@ -172,3 +172,5 @@ def test_a_resample_counts_images_as_often_as_they_are_drawn(images):
     difference = map_difference([detections], [nothing], boxes, labels, 2)
     assert difference.mean == pytest.approx(2 * interval.mean, abs=1e-9)
     assert map_difference([detections], [detections], boxes, labels, 2).high == 0
+    with pytest.raises(ValueError, match="No class has an object, so there is no mAP"):
+        map_interval([nothing], boxes, [[]] * len(boxes), 2)

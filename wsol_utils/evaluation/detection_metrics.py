@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from wsol_utils.evaluation.boxes import checked_boxes, iou
 from wsol_utils.evaluation.precision import average_precision_of_hits
@@ -246,6 +245,8 @@ def _matches(
 
 def _map_interval(runs, others, boxes, labels, n_classes: int, seed: int) -> Interval:
     """The mean mAP of runs minus that of others; a resample counts each image as often as it is drawn."""
+    if not any(map(np.size, labels)):
+        raise ValueError("No class has an object, so there is no mAP; give images with boxes.")
     n_images = len(boxes)
     arms = [
         [[_matches(run, boxes, labels, label) for label in range(n_classes)] for run in arm] for arm in (runs, others)
@@ -254,34 +255,24 @@ def _map_interval(runs, others, boxes, labels, n_classes: int, seed: int) -> Int
     def mean_map(arm: list, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         of_runs = []
         for of_classes in arm:
-            values = np.full((n_classes, len(weights)), np.nan)
-            for value, (_, hits, images, n_objects) in zip(values, of_classes, strict=True):
+            values, present = np.zeros((2, len(weights)))
+            for _, hits, images, n_objects in of_classes:
                 drawn = weights[:, images]
                 n_hits, n_all, n_true = np.cumsum(drawn * hits, 1), np.cumsum(drawn, 1), weights @ n_objects
                 envelope = np.maximum.accumulate((n_hits / np.maximum(n_all, 1))[:, ::-1], axis=1)[:, ::-1]
-                found = (np.diff(n_hits, axis=1, prepend=0) * envelope).sum(1)
-                np.divide(found, n_true, out=value, where=n_true > 0)
-            if np.isnan(values).all():
-                raise ValueError("No class has an object, so there is no mAP; give images with boxes.")
-            of_runs.append(100 * np.nanmean(values, axis=0))
+                values += (np.diff(n_hits, axis=1, prepend=0) * envelope).sum(1) / np.maximum(n_true, 1)
+                present += n_true > 0
+            of_runs.append(100 * values / np.maximum(present, 1))
         return np.mean(of_runs, axis=0) if arm else np.zeros(len(weights))
 
-    def difference(drawn: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
-        draws = drawn.reshape(-1, n_images)
+    generator, differences = np.random.default_rng(seed), []
+    for some in np.array_split(np.arange(N_RESAMPLES), 10):
+        draws = generator.integers(n_images, size=(len(some), n_images))
         weights = np.stack([np.bincount(draw, minlength=n_images) for draw in draws]).astype(np.float64)
-        return (mean_map(arms[0], weights) - mean_map(arms[1], weights)).reshape(drawn.shape[:-1])
-
-    result = stats.bootstrap(
-        (np.arange(n_images),),
-        difference,
-        vectorized=True,
-        n_resamples=N_RESAMPLES,
-        batch=100,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    value = float(difference(np.arange(n_images), axis=-1))
-    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
+        differences.append(mean_map(arms[0], weights) - mean_map(arms[1], weights))
+    whole = np.ones((1, n_images))
+    low, high = np.percentile(np.concatenate(differences), [2.5, 97.5])
+    return Interval(float((mean_map(arms[0], whole) - mean_map(arms[1], whole))[0]), float(low), float(high))
 
 
 def _check(detections: Sequence, boxes: Sequence, labels: Sequence) -> None:

@@ -1,6 +1,7 @@
 """Detectors compared on the same images, proposals and trunk: R-CNN, Fast and Faster R-CNN, YOLO, HOG templates."""
 
 import time
+from itertools import product
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from wsol_utils.companion.measure import Table
 from wsol_utils.companion.store import Arrays, remember
 from wsol_utils.datasets import load
 from wsol_utils.datasets.splits import DataSet, Split
-from wsol_utils.evaluation import metrics
-from wsol_utils.methods import rcnn, selective_search
+from wsol_utils.evaluation import claims, metrics
+from wsol_utils.evaluation.statistics import Interval
+from wsol_utils.methods import networks, rcnn, selective_search
 from wsol_utils.methods.detection import Detections, NetworkDetector, Trunk
 from wsol_utils.methods.fast_rcnn import FastRCNN, as_detections, as_targets
 from wsol_utils.methods.faster_rcnn import RATIOS, SIDES, FasterRCNN
@@ -26,6 +28,8 @@ from wsol_utils.methods.yolo import YOLO
 SEEDS, N_TRAIN, N_TEST, N_EPOCHS, BUDGET = (0, 1, 2), 160, 160, 12, 60
 SEARCHING = ("R-CNN", "Fast R-CNN")
 DETECTORS = ("HOG template", *SEARCHING, "Faster R-CNN", "Faster R-CNN, torchvision's", "YOLO")
+LAYERS, KINDS = ("pool5", "fc6", "fc7"), ("as shipped", "fine-tuned", "fine-tuned from random weights")
+N_LAYERS, N_LAYER_BOXES, PARTS = 80, 40, ("images", "boxes", "labels", "scores")
 PAIRS = (("Fast R-CNN", "R-CNN"), ("Faster R-CNN", "Fast R-CNN"), ("Faster R-CNN", "YOLO"))
 
 
@@ -128,6 +132,59 @@ def _rows(runs: list[dict[str, Arrays]], test: Split, n_classes: int, sizes: tup
     return rows
 
 
+def layers() -> Table:
+    """mAP of R-CNN on three layers before and after fine-tuning, and after fine-tuning from random weights."""
+    dataset = load("scenes", view="multi")
+    test = dataset.split("test", N_LAYERS)
+    runs = [remember(_layers_run, dataset=dataset, seed=seed) for seed in tqdm(SEEDS, "seeds")]
+    found = {
+        (kind, layer): [
+            _unpacked({key: run[f"{kind} {layer} {key}"] for key in PARTS}, len(test)) for run in runs
+        ]
+        for kind in KINDS
+        for layer in LAYERS
+    }  # fmt: skip
+    truth = test.boxes, test.box_labels, len(dataset.class_names)
+    rows = [[kind, *(str(metrics.map_interval(found[kind, layer], *truth)) for layer in LAYERS)] for kind in KINDS]
+    before, after, random = KINDS
+    for name, tuned, start in (("gain", after, before), ("gain over tuned random weights", after, random)):
+        gains = [str(metrics.map_difference(found[tuned, x], found[start, x], *truth)) for x in LAYERS]
+        rows.append([name, *gains])
+    mixed = found[after, "fc7"] + found[before, "pool5"], found[before, "fc7"] + found[after, "pool5"]
+    half = metrics.map_difference(*mixed, *truth)
+    interaction = Interval(2 * half.mean, 2 * half.low, 2 * half.high)
+    return Table(
+        title="C8.5: which layer gains from fine-tuning",
+        data=f"scenes, view multi, {N_LAYERS} images each to train and test, up to {N_LAYER_BOXES} proposals an image",
+        seeds=SEEDS,
+        header=["mAP of R-CNN", *LAYERS],
+        rows=rows,
+        note=f"Network scenes-fc. The gain of fc7 over that of pool5 is {interaction} points; C8.5 by SIGN(2): "
+        f"{claims.sign(2, interaction)}.",
+    )
+
+
+def _layers_run(dataset: DataSet, seed: int) -> Arrays:
+    """Detections of R-CNN on each layer of the network as shipped, fine-tuned, and fine-tuned from random weights."""
+    train, test = dataset.split("train", N_LAYERS, epoch=seed), dataset.split("test", N_LAYERS)
+    given = [
+        [selective_search.selective_search(image, N_LAYER_BOXES, scales=(50,)) for image in split.images]
+        for split in (train, test)
+    ]
+    examples, n_classes = (train.images, train.boxes, train.box_labels), len(dataset.class_names)
+    start = weights.shipped("scenes-fc").network
+    tuned, random = (
+        rcnn.fine_tune(network, *examples, given[0], n_classes, n_epochs=6, regions_per_epoch=256, seed=seed)[0]
+        for network in (start, networks.untrained(start, seed))
+    )
+    made = {}
+    for (kind, network), layer in product(zip(KINDS, (start, tuned, random), strict=True), LAYERS):
+        detector = rcnn.RCNN(network, n_classes, 96, layer).fit(*examples, given[0], seed=seed)
+        packed = _packed(detector.detect(test.images, given[1]))
+        made |= {f"{kind} {layer} {key}": value for key, value in packed.items()}
+    return made
+
+
 def _scenes_run(dataset: DataSet, name: str, seed: int) -> Arrays:
     """Train one detector on scenes and look at the test images."""
     network = weights.shipped("scenes-gap").network
@@ -151,10 +208,7 @@ def _run(train: Split, test: Split, network: nn.Module, n_classes: int, name: st
         torch.set_num_threads(n_threads)
     return {
         "seconds": np.array([trained - searched, tested - trained, searched - begun]),
-        "images": np.repeat(np.arange(len(found)), [len(one.boxes) for one in found]),
-        "boxes": np.concatenate([one.boxes for one in found]),
-        "labels": np.concatenate([one.labels for one in found]),
-        "scores": np.concatenate([one.scores for one in found]),
+        **_packed(found),
     }
 
 
@@ -179,6 +233,11 @@ def _trained(name: str, network: nn.Module, train: Split, given: list[np.ndarray
     detector = makers[name](network, n_classes, seed=seed)
     detector.fit(*examples, given or None, n_epochs=N_EPOCHS, seed=seed)
     return detector
+
+
+def _packed(found: list[Detections]) -> Arrays:
+    parts = {key: np.concatenate([getattr(one, key) for one in found]) for key in Detections._fields}
+    return {"images": np.repeat(np.arange(len(found)), [len(one.boxes) for one in found]), **parts}
 
 
 def _unpacked(run: Arrays, n_images: int) -> list[Detections]:
