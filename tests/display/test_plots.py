@@ -82,3 +82,13 @@ def test_every_control_redraws():
         before = view.children[-1].value
         control.value = value
         assert view.children[-1].value != before
+
+
+def test_boxes_of_two_kinds_lie_on_the_image():
+    _, axes = plots.grid(1, 1)
+    ax = plots.show_boxes(axes[0, 0], np.zeros((20, 30, 3), np.uint8), [[1, 2, 5, 8]], [[0, 0, 9, 9]], "boxes")
+    truth, prediction = ax.patches
+    assert ax.get_title(loc="left") + ax.get_title() == "boxes"
+    assert truth.get_linestyle() == "-"
+    assert prediction.get_linestyle() == "--"
+    assert prediction.get_bbox().bounds == (0.5, 1.5, 4, 6)

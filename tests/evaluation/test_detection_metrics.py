@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from wsol_utils.evaluation.boxes import iou
 from wsol_utils.evaluation.detection_metrics import (
+    background_shares,
     detection_average_precision,
     detection_map,
     error_shares,
@@ -174,3 +175,15 @@ def test_a_resample_counts_images_as_often_as_they_are_drawn(images):
     assert map_difference([detections], [detections], boxes, labels, 2).high == 0
     with pytest.raises(ValueError, match="No class has an object, so there is no mAP"):
         map_interval([nothing], boxes, [[]] * len(boxes), 2)
+
+
+def test_background_is_counted_among_the_best_of_each_image():
+    boxes = [[[0, 0, 10, 10], [20, 20, 30, 30]], [[0, 0, 10, 10]], [[0, 0, 10, 10]]]
+    detections = [
+        ([[50, 50, 60, 60], [0, 0, 10, 10], [80, 80, 90, 90]], [0, 0, 0], [0.7, 0.9, 0.1]),  # one of two
+        ([[5, 5, 15, 15], [50, 50, 60, 60]], [3, 0], [0.9, 0.8]),  # overlaps an object, of whatever class
+        ([], [], []),
+    ]
+    assert background_shares(detections, boxes).tolist() == [50.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="detections for 3 images and boxes for 2"):
+        background_shares(detections, boxes[:2])

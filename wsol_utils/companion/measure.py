@@ -18,6 +18,7 @@ MEASUREMENTS = {  # name: the notebook that shows the table, and the function th
     "pooling-voc2012": ("07_weak_max_pooling", "pooling:voc"),
     "patches-voc2012": ("07_weak_max_pooling", "patches:voc"),
     "detectors-scenes": ("10_boxes_with_supervision", "detectors:scenes"),
+    "detectors-voc2012": ("10_boxes_with_supervision", "detectors:voc"),
     "layers-scenes": ("10_boxes_with_supervision", "detectors:layers"),
 }
 
