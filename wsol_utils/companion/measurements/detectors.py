@@ -46,7 +46,7 @@ class TorchvisionFasterRCNN(NetworkDetector):
             torch.manual_seed(seed)
             self.detector = torchvision_detection.FasterRCNN(
                 trunk,
-                n_classes + 1,
+                None,
                 min_size=size,
                 max_size=size,
                 image_mean=[0.0] * 3,
