@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import Occlusion
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torchvision.models import squeezenet1_0
@@ -76,6 +76,7 @@ def test_only_the_evidence_counts():
 
 
 @given(st.integers(1, 60), st.data())
+@settings(deadline=None)
 def test_squares_cover_the_side(side, data):
     square = data.draw(st.integers(1, side))
     stride = data.draw(st.integers(1, square))

@@ -193,12 +193,13 @@ def random_wide_network(
     >>> random_wide_network(20, 8)(torch.zeros(1, 3, 8, 8)).shape
     torch.Size([1, 10])
     """
-    convolution = nn.Conv2d(3, n_filters, kernel_size, padding=kernel_size // 2, bias=False)
     side = image_size + 2 * (kernel_size // 2) - kernel_size + 1
-    linear = nn.Linear(n_filters * side**2, n_classes, bias=False)
-    generator = torch.Generator().manual_seed(seed)
-    for layer in (convolution, linear):
-        nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5, generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        convolution = nn.Conv2d(3, n_filters, kernel_size, padding=kernel_size // 2, bias=False)
+        linear = nn.Linear(n_filters * side**2, n_classes, bias=False)
+        for layer in (convolution, linear):
+            nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
     return nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), linear)
 
 
