@@ -36,7 +36,8 @@ def fgsm(
 
     `epsilon` is a change of grey values from 0 (black) to 1 (white), 8/255 say, the same in every colour; the result
     stays between black and white. `classes` is one index or one per image: the true class, or with `targeted` the class
-    to be seen, whose loss is then descended. Raises ValueError for other pixels, classes and a negative epsilon.
+    to be seen, whose loss is then descended. The result is on the device of `pixels`. Raises
+    ValueError for other pixels, classes and a negative epsilon.
 
     >>> linear, images = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(1, 3, 2, 2)
     >>> perturbation(fgsm(linear, images, 0, 0.25), images).abs().amax((0, 2, 3)).numpy().round(6)
@@ -63,19 +64,19 @@ def pgd(
     """
     if epsilon < 0:
         raise ValueError(f"epsilon is the size of a change, at least 0, not {epsilon}.")
-    pixels = check_pixels(network, pixels).detach()
-    black, white = pixel_range(pixels)
-    scale = pixels.new_tensor(DEVIATION)[:, None, None]
-    low, high = (pixels - epsilon / scale).clamp_min(black), (pixels + epsilon / scale).clamp_max(white)
+    original = check_pixels(network, pixels).detach()
+    black, white = pixel_range(original)
+    scale = original.new_tensor(DEVIATION)[:, None, None]
+    low, high = (original - epsilon / scale).clamp_min(black), (original + epsilon / scale).clamp_max(white)
     step = (2.5 * epsilon / max(n_steps, 1) if step_size is None else step_size) / scale
-    changed = pixels
+    changed = original
     if random_start:
-        share = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(seed)).to(pixels)
+        share = torch.rand(original.shape, generator=torch.Generator().manual_seed(seed)).to(original)
         changed = low + share * (high - low)
     for _ in range(n_steps):
         sign = loss_gradient(network, changed, classes).sign()
         changed = (changed + (-step if targeted else step) * sign).clamp(low, high)
-    return changed
+    return changed.to(pixels.device)
 
 
 def sign_noise(pixels: torch.Tensor, epsilon: float, seed: int = 0) -> torch.Tensor:
@@ -151,12 +152,12 @@ def deepfool(
     True
     """
     with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
-        pixels = check_pixels(network, pixels).detach().clone()
-        scale = pixels.new_tensor(DEVIATION)[:, None, None]
-        order = network(pixels).argsort(1, descending=True)
-        change = torch.zeros_like(pixels)  # in grey values
+        original = check_pixels(network, pixels).detach().clone()
+        scale = original.new_tensor(DEVIATION)[:, None, None]
+        order = network(original).argsort(1, descending=True)
+        change = torch.zeros_like(original)  # in grey values
         for _ in range(n_steps):
-            inputs = (pixels + (1 + overshoot) * change / scale).requires_grad_()
+            inputs = (original + (1 + overshoot) * change / scale).requires_grad_()
             logits = network(inputs)
             still = logits.argmax(1) == order[:, 0]
             if not still.any():
@@ -173,7 +174,7 @@ def deepfool(
                 length = ((behind.detach().abs() + 1e-6) / squared)[:, None, None, None]
                 step, nearest = torch.where(closer, length * slope, step), nearest.minimum(distance)
             change = change + step * still[:, None, None, None]
-        return (pixels + (1 + overshoot) * change / scale).cpu()
+        return (original + (1 + overshoot) * change / scale).to(pixels.device)
 
 
 def adversarial_loss(
@@ -190,8 +191,8 @@ def adversarial_loss(
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share is a part from 0 to 1, not {share}.")
-    attacked = fgsm(network, pixels, labels, epsilon)
-    pixels, labels = pixels.to(attacked.device), labels.to(attacked.device)
+    pixels = check_pixels(network, pixels)
+    attacked, labels = fgsm(network, pixels, labels, epsilon), labels.to(pixels.device)
     clean, adversarial = (nn.functional.cross_entropy(network(each), labels) for each in (pixels, attacked))
     return share * clean + (1 - share) * adversarial
 

@@ -165,7 +165,7 @@ def smooth_grad(
     seed: int = 0,
     progress: bool = True,
 ) -> np.ndarray:
-    """Return max over colours of |mean of dS_c/dI over noisy copies|, (B, H, W) (Smilkov et al. 2017, section 3).
+    """Return max over colours of |mean of dS_c/dI over noisy copies|, (B, H, W) (Smilkov et al. 2017).
 
     `noise` is the deviation of the normal noise as a share of each image's range, from its smallest to its largest
     value. Without noise it is `saliency_map`. Raises ValueError as `class_signal` does and without a copy.
@@ -185,7 +185,7 @@ def smooth_grad(
 def random_wide_network(
     n_filters: int, image_size: int, kernel_size: int = 3, n_classes: int = 10, seed: int = 0
 ) -> nn.Sequential:
-    """Return an untrained network of one convolution, a ReLU and one linear layer (Nie et al. 2018, section 3).
+    """Return an untrained network of one convolution, a ReLU and one linear layer (Nie et al. 2018).
 
     All weights are normal and there are no biases. With many filters guided backprop gives nearly the image itself for
     any class, and the gradient nearly white noise (theorems 1 and 2).

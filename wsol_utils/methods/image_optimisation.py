@@ -198,7 +198,7 @@ def fooling_images(
 ) -> Fooling:
     """Ascend log P_c from images of anything, such as noise or texture, until the network is sure of c.
 
-    Nguyen et al. 2015, section 2.4 (gradient ascent, without regularisation). An image stops once P_c reaches
+    Nguyen et al. 2015 (their gradient ascent, without regularisation). An image stops once P_c reaches
     `confidence`, or after `n_steps`, so look at `Fooling.confidence`. A step is `step_size`, in normalised pixels,
     times the gradient divided by its root mean square in each image; values stay between black and white. SqueezeNet's
     gradient is taken before its last ReLU. `classes` is one index or one per image. Raises ValueError for

@@ -95,7 +95,7 @@ def code_error(codes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def total_variation(pixels: torch.Tensor, beta: float = 2) -> torch.Tensor:
     """Return V_beta, the sum of ((x_i,j+1 - x_ij)^2 + (x_i+1,j - x_ij)^2)^(beta/2) over pixels and colours, (B,).
 
-    Mahendran and Vedaldi 2015, section 3.2; differences over the edge are zero.
+    Mahendran and Vedaldi 2015, section 2; differences over the edge are zero.
 
     >>> total_variation(torch.tensor([[[[0.0, 3.0], [4.0, 0.0]]]]), beta=1).round().tolist()
     [12.0]

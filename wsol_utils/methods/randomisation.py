@@ -21,7 +21,7 @@ HOG_CELLS = 8  # along a side of the map
 def randomised_cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """Yield, from the top layer with weights down, its name and a copy of the network, random from there up.
 
-    Adebayo et al. 2018, section 4.1 (cascading randomisation). The order is that of `named_modules()`; normalisation
+    Adebayo et al. 2018 (cascading randomisation). The order is that of `named_modules()`; normalisation
     layers go with the layer of weights before them. The random weights are those of `untrained(network, seed)`, which
     the last copy equals. The network itself is left as it was. Raises ValueError for a network without weights.
 
@@ -45,7 +45,7 @@ def randomised_cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str,
 
 
 def map_similarity(maps: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
-    """Compare maps (B, H, W) pair by pair as Adebayo et al. 2018, section 4.1 do; each value is float64 (B,).
+    """Compare maps (B, H, W) pair by pair as Adebayo et al. 2018 do; each value is float64 (B,).
 
     - "spearman": rank correlation of the signed values;
     - "spearman_absolute": rank correlation of the absolute values;
@@ -84,7 +84,7 @@ def map_similarity(maps: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray
 
 def edge_maps(images: np.ndarray) -> np.ndarray:
     """Return the Sobel magnitude of the brightness of uint8 images (B, H, W, 3), float32 (B, H, W): the control that
-    knows no network (Adebayo et al. 2018, section 5).
+    knows no network (Adebayo et al. 2018).
 
     >>> edge_maps(np.zeros((1, 4, 5, 3), np.uint8)).shape
     (1, 4, 5)
