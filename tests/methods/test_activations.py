@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models import googlenet, resnet18
+from torchvision.models import alexnet, googlenet, resnet18, squeezenet1_0, vgg16
 
-from wsol_utils.methods.activations import activations, layer_named
+from wsol_utils.methods.activations import activations, layer_named, stages
 
 PIXELS = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
 
@@ -47,6 +47,18 @@ def test_gradients_reach_the_pixels():
     (gradient,) = torch.autograd.grad(maps.sum(), inputs)
     expected = nn.functional.conv_transpose2d(torch.ones_like(maps), network.first.weight)
     torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("make", [alexnet, googlenet, resnet18, squeezenet1_0, vgg16])
+def test_stages_run_and_are_rectified_from_the_image_up(make):
+    options = {"init_weights": False, "aux_logits": False} if make is googlenet else {}
+    network = make(num_classes=3, **options)
+    names = stages(network)
+    assert len(names) >= 5
+    found = activations(network, torch.rand(1, 3, 64, 64), names)
+    assert all(maps.ndim == 4 and (maps >= 0).all() for maps in found)
+    sides = [maps.shape[2] for maps in found]
+    assert sides == sorted(sides, reverse=True)
 
 
 def test_the_network_is_left_as_it_was(unchanged):

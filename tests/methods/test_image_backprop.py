@@ -1,4 +1,5 @@
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
-from torchvision.models import mobilenet_v2, resnet18, squeezenet1_0
+from torchvision.models import googlenet, mobilenet_v2, resnet18, squeezenet1_0, vgg16
+from torchvision.models.googlenet import BasicConv2d
 
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.image_backprop import (
@@ -60,10 +62,12 @@ def make(name):
         "convnet": lambda: ConvNet(5, 40, 0.1),
         "resnet": lambda: resnet18(num_classes=5),
         "squeezenet": lambda: squeezenet1_0(num_classes=5),
+        "vgg16": lambda: vgg16(num_classes=5),
+        "googlenet": lambda: googlenet(num_classes=5, aux_logits=False, init_weights=False),
     }[name]()
 
 
-@pytest.mark.parametrize("name", ["convnet", "resnet", "squeezenet"])
+@pytest.mark.parametrize("name", ["convnet", "resnet", "squeezenet", "vgg16"])
 @pytest.mark.parametrize(("rule", "peer"), [("plain", None), ("deconvnet", Deconvolution), ("guided", GuidedBackprop)])
 def test_class_signals_equal_captum(name, rule, peer):
     network = make(name)
@@ -74,6 +78,24 @@ def test_class_signals_equal_captum(name, rule, peer):
         attribution = peer(network.eval()) if peer else Saliency(network.eval())
         options = {} if peer else {"abs": False}
         theirs = attribution.attribute(pixels, target=CLASSES, **options).detach()
+    assert ours.abs().max() > 0
+    torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["deconvnet", "guided"])
+def test_googlenet_whose_relus_are_functions_has_the_rule(rule):
+    """Captum cannot change functions; the same network with modules in their place can be asked."""
+    network = make("googlenet").eval()
+    twin = deepcopy(network)
+    for module in list(twin.modules()):
+        if isinstance(module, BasicConv2d):
+            module.forward = nn.Sequential(module.conv, module.bn, nn.ReLU()).forward
+            module.relu = module.forward.__self__[2]
+    peer = {"deconvnet": Deconvolution, "guided": GuidedBackprop}[rule](twin)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = peer.attribute(PIXELS[:1].clone().requires_grad_(), target=2).detach()
+    ours = class_signal(network, PIXELS[:1], 2, rule)
     assert ours.abs().max() > 0
     torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=1e-4)
 
@@ -242,6 +264,10 @@ def test_errors_name_the_thing_and_the_cure():
         with pytest.raises(ValueError, match="defined for ReLUs only"):
             class_signal(Functional(rectifier), PIXELS, 0, "deconvnet")
         assert class_signal(Functional(rectifier), PIXELS, 0).shape == PIXELS.shape
+    compiled = torch.jit.trace(Functional(functional.relu), PIXELS)
+    with pytest.raises(ValueError, match="'guided' cannot be given to the ReLUs of a network compiled by TorchScript"):
+        class_signal(compiled, PIXELS, 0, "guided")
+    assert class_signal(compiled, PIXELS, 0).shape == PIXELS.shape
     with pytest.raises(ValueError, match="has no layer 'features"):
         unit_signal(network, PIXELS, "features.99", 0)
     with pytest.raises(ValueError, match=r"Layer .features\.0. has units 0 to 5, not 6"):

@@ -11,6 +11,7 @@ from wsol_utils.methods.image_optimisation import (
     content_loss,
     deep_dream,
     dream_signal,
+    evolved_images,
     fooling_images,
     gram_matrix,
     neural_style,
@@ -167,12 +168,30 @@ def test_squeezenet_is_fooled_past_its_last_relu():
     assert isinstance(squeezenet.classifier[2], nn.ReLU)
 
 
+def test_evolution_makes_a_network_surer_generation_by_generation():
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
+    shorter, longer = (evolved_images(linear, [0, 3], n, image_size=16, **QUIET) for n in (5, 20))
+    assert (longer.confidence > shorter.confidence).all()
+    with torch.no_grad():
+        beliefs = linear(longer.pixels).softmax(1)[range(2), [0, 3]]
+    torch.testing.assert_close(longer.confidence, beliefs, atol=1e-5, rtol=1e-4)
+    black, white = pixel_range(longer.pixels)
+    assert ((black <= longer.pixels) & (longer.pixels <= white)).all()
+    again = evolved_images(linear, [0, 3], 20, image_size=16, **QUIET)
+    assert torch.equal(again.pixels, longer.pixels)
+    assert not torch.equal(evolved_images(linear, [0, 3], 20, image_size=16, seed=1, **QUIET).pixels, longer.pixels)
+    with pytest.raises(ValueError, match="classes 0 to 3"):
+        evolved_images(linear, [4], 1, image_size=16, **QUIET)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_the_network_is_left_as_it_was(mode, unchanged):
     with unchanged(resnet18(num_classes=3), mode) as watched:
         deep_dream(watched, PIXELS, "layer1", 1, n_octaves=2, **QUIET)
         neural_style(watched, PIXELS, PIXELS, ["layer1"], ["relu"], n_steps=1, **QUIET)
         fooling_images(watched, PIXELS, 1, n_steps=1, **QUIET)
+        evolved_images(watched, [1], 1, image_size=32, **QUIET)
     with unchanged(squeezenet1_0(num_classes=3), mode) as watched, pytest.raises(ValueError, match="classes 0 to 2"):
         fooling_images(watched, PIXELS, 3, **QUIET)
     with unchanged(resnet18(num_classes=3), mode) as watched:

@@ -27,6 +27,19 @@ def layer_named(network: nn.Module, name: str) -> nn.Module:
     return layers[name]
 
 
+def stages(network: nn.Module) -> list[str]:
+    """Return the names of a network's stages from the image up: its ReLUs and blocks, not what is within blocks.
+
+    Stages are sought among the children of `network.features` where there is such a part, else among its own.
+
+    >>> stages(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU())))
+    ['1', '2']
+    """
+    prefix, part = ("features.", network.features) if hasattr(network, "features") else ("", network)
+    parts = [(prefix + name, child) for name, child in part.named_children()]
+    return [name for name, child in parts if isinstance(child, nn.ReLU) or any(child.children())]
+
+
 def activations(network: nn.Module, pixels: torch.Tensor, layers: Sequence[str]) -> list[torch.Tensor]:
     """Return the activations of the layers named, one tensor for each, (B, K, h, w) or (B, K), in evaluation mode.
 

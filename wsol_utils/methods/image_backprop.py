@@ -72,7 +72,7 @@ def relu_rule(rule: str) -> Iterator[None]:
     x > 0 ("plain", the gradient), where R > 0 ("deconvnet") or where both hold ("guided"). What runs forward keeps its
     values. No module is touched; the rule stays with the recorded graph, so the block may end before the backward pass.
     Raises ValueError for an unknown rule and, unless it is "plain", for other rectifiers (ReLU6, SiLU, GELU ...).
-    Networks compiled by TorchScript keep their own rule.
+    What is compiled by TorchScript keeps its own rule; `class_signal` and `unit_signal` refuse it.
 
     >>> values = torch.tensor([-1.0, 1.0, 1.0], requires_grad=True)
     >>> with relu_rule("guided"):
@@ -211,6 +211,11 @@ def _signal(
     batch_size: int,
 ) -> torch.Tensor:
     """Send the score of each part of the batch back to its pixels."""
+    if rule != "plain" and any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise ValueError(
+            f"The rule {rule!r} cannot be given to the ReLUs of a network compiled by TorchScript; take the network "
+            "it was compiled from, or the rule 'plain'."
+        )
     signals = []
     with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
         pixels = check_pixels(network, pixels)

@@ -10,7 +10,14 @@ from torchvision.transforms.functional import resize
 from tqdm import tqdm, trange
 
 from wsol_utils.methods.activations import activations
-from wsol_utils.methods.networks import check_pixels, class_indices, evaluating, pixel_range, unrectified
+from wsol_utils.methods.networks import (
+    check_pixels,
+    class_indices,
+    device_of,
+    evaluating,
+    pixel_range,
+    unrectified,
+)
 
 
 @dataclass(frozen=True)
@@ -228,3 +235,49 @@ def fooling_images(
             moved = (pixels + step_size * gradient / size).clamp(black, white)
             pixels = torch.where((reached < confidence)[:, None, None, None], moved, pixels)
     return Fooling(pixels.cpu(), reached.float().cpu())
+
+
+def evolved_images(
+    network: nn.Module,
+    classes: Sequence[int],
+    n_generations: int = 50,
+    n_children: int = 8,
+    n_cells: int = 12,
+    image_size: int = 128,
+    seed: int = 0,
+    progress: bool = True,
+) -> Fooling:
+    """Fool a network without its gradient, by evolution of one image per class (after Nguyen et al. 2015, section 2).
+
+    An image is a grid of n_cells x n_cells colours, enlarged by bicubic interpolation. Each generation draws
+    `n_children` copies in which a tenth of the colours are changed at random, and keeps the best of them if its P_c is
+    higher. Raises ValueError for classes out of range.
+
+    >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    >>> evolved_images(linear, [0, 1], 2, image_size=8, progress=False).pixels.shape
+    torch.Size([2, 3, 8, 8])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    black, white = pixel_range(torch.zeros(1))
+    genes = torch.zeros(len(classes), 1, 3, n_cells, n_cells)
+    best = torch.full((len(classes),), -torch.inf)
+
+    def grow(colours: torch.Tensor) -> torch.Tensor:
+        large = nn.functional.interpolate(colours.flatten(0, 1), image_size, mode="bicubic")
+        return large.clamp(black, white)
+
+    with torch.no_grad(), evaluating(network):
+        for _ in trange(n_generations, desc="generations", disable=not progress):
+            shape = (len(classes), n_children, 3, n_cells, n_cells)
+            changed = torch.rand((*shape[:2], 1, n_cells, n_cells), generator=generator) < 0.1
+            noise = 1.5 * torch.randn(shape, generator=generator)
+            children = (genes + changed * noise).clamp(black, white)
+            logits = network(grow(children).to(device_of(network)))
+            indices = class_indices(classes, len(classes), logits.shape[1]).repeat_interleave(n_children)[:, None]
+            beliefs = logits.log_softmax(1).float().cpu().gather(1, indices)
+            fittest = beliefs.unflatten(0, shape[:2])[:, :, 0].max(1)
+            better = fittest.values > best
+            chosen = children[range(len(classes)), fittest.indices][:, None]
+            genes = torch.where(better[:, None, None, None, None], chosen, genes)
+            best = torch.where(better, fittest.values, best)
+    return Fooling(grow(genes), best.exp())

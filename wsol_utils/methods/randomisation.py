@@ -92,6 +92,28 @@ def edge_maps(images: np.ndarray) -> np.ndarray:
     return np.stack([sobel(rgb2gray(image)) for image in images]).astype(np.float32)
 
 
+def shuffled_maps(maps: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Return maps (B, H, W) with the pixels of each in random order: the control that keeps only its values.
+
+    >>> shuffled_maps(np.arange(4).reshape(1, 2, 2)).sum()
+    np.int64(6)
+    """
+    flat = maps.reshape(len(maps), -1)
+    return np.random.default_rng(seed).permuted(flat, axis=1).reshape(maps.shape)
+
+
+def roughness(maps: np.ndarray) -> np.ndarray:
+    """Return the mean change of maps (B, H, W) from pixel to pixel, right and down, over their mean size, (B,).
+
+    The total variation of a map without its scale; 0 for a constant map.
+
+    >>> roughness(np.array([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 2.0], [2.0, 0.0]]])).tolist()
+    [0.0, 4.0]
+    """
+    changes = sum(np.abs(np.diff(maps, axis=axis)).mean((1, 2)) for axis in (1, 2))
+    return changes / np.maximum(np.abs(maps).mean((1, 2)), np.finfo(np.float32).tiny)
+
+
 class ShiftedLogits(nn.Module):
     """A classifier with one function g of the image added to all its logits (Srinivas and Fleuret 2021, section 2).
 
