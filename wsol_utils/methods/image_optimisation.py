@@ -251,7 +251,7 @@ def evolved_images(
 
     An image is a grid of n_cells x n_cells colours, enlarged by bicubic interpolation. Each generation draws
     `n_children` copies in which a tenth of the colours are changed at random, and keeps the best of them if its P_c is
-    higher. Raises ValueError for classes out of range.
+    higher. SqueezeNet's scores are taken before its last ReLU. Raises ValueError for classes out of range.
 
     >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     >>> evolved_images(linear, [0, 1], 2, image_size=8, progress=False).pixels.shape
@@ -266,7 +266,7 @@ def evolved_images(
         large = nn.functional.interpolate(colours.flatten(0, 1), image_size, mode="bicubic")
         return large.clamp(black, white)
 
-    with torch.no_grad(), evaluating(network):
+    with torch.no_grad(), evaluating(network), unrectified(network):
         for _ in trange(n_generations, desc="generations", disable=not progress):
             shape = (len(classes), n_children, 3, n_cells, n_cells)
             changed = torch.rand((*shape[:2], 1, n_cells, n_cells), generator=generator) < 0.1
@@ -280,4 +280,7 @@ def evolved_images(
             chosen = children[range(len(classes)), fittest.indices][:, None]
             genes = torch.where(better[:, None, None, None, None], chosen, genes)
             best = torch.where(better, fittest.values, best)
-    return Fooling(grow(genes), best.exp())
+    pixels = grow(genes)
+    with torch.no_grad(), evaluating(network):
+        reached = network(pixels.to(device_of(network))).softmax(1).float().cpu()
+    return Fooling(pixels, reached[range(len(classes)), list(classes)])
