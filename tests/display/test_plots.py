@@ -82,3 +82,13 @@ def test_every_control_redraws():
         before = view.children[-1].value
         control.value = value
         assert view.children[-1].value != before
+
+
+def test_a_signal_is_grey_at_zero_and_saturates_at_its_quantile():
+    signal = np.zeros((3, 20, 20))
+    signal[0, 0, 0], signal[1, 0, 1], signal[2, 0, 2] = 100, -1, 1
+    image = plots.signal_image(signal, 0.999)
+    assert image.shape == (20, 20, 3)
+    assert (image[1:] == 127).all()
+    assert image[0, 0].tolist() == [255, 127, 127]
+    assert image[0, 1, 1] < 127 < image[0, 2, 2]

@@ -14,7 +14,14 @@ from torchvision.models import resnet18, squeezenet1_0
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.image_backprop import class_signal
 from wsol_utils.methods.networks import normalise, untrained
-from wsol_utils.methods.randomisation import ShiftedLogits, edge_maps, map_similarity, randomised_cascade
+from wsol_utils.methods.randomisation import (
+    ShiftedLogits,
+    edge_maps,
+    map_similarity,
+    randomised_cascade,
+    roughness,
+    shuffled_maps,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 PIXELS = normalise(IMAGES)
@@ -151,3 +158,19 @@ def test_errors_name_the_thing_and_the_cure():
             map_similarity(maps, maps)
     with pytest.raises(ValueError, match=r"not \(1, 24, 24\) and \(2, 24, 24\)"):
         map_similarity(np.zeros((1, 24, 24)), np.zeros((2, 24, 24)))
+
+
+def test_shuffled_maps_keep_their_values_and_lose_their_places():
+    maps = np.random.default_rng(0).random((3, 32, 32))
+    shuffled = shuffled_maps(maps, seed=1)
+    np.testing.assert_array_equal(np.sort(shuffled.reshape(3, -1)), np.sort(maps.reshape(3, -1)))
+    assert (np.abs(map_similarity(maps, shuffled)["spearman"]) < 0.1).all()
+    np.testing.assert_array_equal(shuffled, shuffled_maps(maps, seed=1))
+
+
+def test_roughness_ignores_scale_and_falls_with_smoothing():
+    maps = np.random.default_rng(0).random((2, 32, 32))
+    np.testing.assert_allclose(roughness(7 * maps), roughness(maps))
+    smoothed = (maps + np.roll(maps, 1, 1) + np.roll(maps, 1, 2)) / 3
+    assert (roughness(smoothed) < roughness(maps)).all()
+    assert roughness(np.zeros((1, 8, 8))).tolist() == [0]
