@@ -122,6 +122,15 @@ def grid_centres(shape: tuple[int, int], step: int = STEP, bin_sizes: tuple[int,
     return np.concatenate(centres).astype(np.float32)
 
 
+def grid_shape(shape: tuple[int, int], step: int = STEP, bin_sizes: tuple[int, ...] = BIN_SIZES) -> tuple[int, int]:
+    """Rows and columns of the grid of patches, the same for all scales, of an image of shape (H, W).
+
+    Raises:
+        ValueError: the image is smaller than the largest patch.
+    """
+    return tuple(len(_first_bins(length, step, max(bin_sizes), max(bin_sizes))) for length in shape)
+
+
 def need_rgb(image: np.ndarray, who: str, ndim: int | None = None) -> None:
     """Raise ValueError for anything but uint8 RGB images."""
     if image.dtype != np.uint8 or image.ndim not in (3, ndim or 4) or image.shape[-1] != 3:
