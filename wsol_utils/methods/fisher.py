@@ -14,6 +14,8 @@ from wsol_utils.methods.histograms import need_at_least
 
 EM_ITERATIONS = 50
 VARIANCE_FLOOR = 1e-5
+LEAST_LOG_SHARE = -60.0  # no share counts below e^-60; the tiniest float32 numbers would slow sums a hundredfold
+BLOCK = 1024  # descriptors at a time, so that their posteriors stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,28 @@ class Vocabulary:
                 f"This vocabulary takes descriptors of shape (n, {len(self.pca_mean)}), not {descriptors.shape}."
             )
         dtype = np.float64 if descriptors.dtype == np.float64 else np.float32
-        return (descriptors.astype(dtype) - self.pca_mean.astype(dtype)) @ self.pca_matrix.astype(dtype)
+        projected = descriptors.astype(dtype, copy=False) @ self.pca_matrix.astype(dtype)
+        projected -= (self.pca_mean @ self.pca_matrix).astype(dtype)
+        return projected
 
     def posteriors(self, projected: np.ndarray) -> np.ndarray:
         """Soft assignments gamma (n, K) of projected descriptors to the Gaussians, each row summing to one."""
-        return self._assign(np.concatenate([projected, projected**2], axis=1))
+        shares = self._shares(_powers(projected))
+        return shares / shares.sum(axis=1, keepdims=True)
 
-    def _assign(self, powers: np.ndarray) -> np.ndarray:
-        """Posteriors (n, K) of projected descriptors that stand beside their squares, (n, 2D)."""
+    def _shares(self, powers: np.ndarray) -> np.ndarray:
+        """Soft assignments (n, K) from `_powers`, but for a factor in each row."""
         constant = np.log(self.weights) - 0.5 * (np.log(self.variances) + self.means**2 / self.variances).sum(axis=1)
-        factors = np.concatenate([self.means / self.variances, -0.5 / self.variances], axis=1)
-        log_joint = powers @ factors.T.astype(powers.dtype)
-        log_joint += constant.astype(powers.dtype)
-        log_joint -= log_joint.max(axis=1, keepdims=True)
-        np.exp(log_joint, out=log_joint)
-        log_joint /= log_joint.sum(axis=1, keepdims=True)
-        return log_joint
+        factors = np.column_stack([self.means / self.variances, -0.5 / self.variances, constant])
+        shares = powers @ factors.T.astype(powers.dtype)
+        shares -= shares.max(axis=1, keepdims=True)
+        np.maximum(shares, LEAST_LOG_SHARE, out=shares)
+        return np.exp(shares, out=shares)
+
+
+def _powers(projected: np.ndarray) -> np.ndarray:
+    """Values, their squares and a one, (n, 2D + 1): log-likelihoods and Fisher vectors are linear in them."""
+    return np.column_stack([projected, projected**2, np.ones(len(projected), projected.dtype)])
 
 
 def fit_vocabulary(
@@ -125,10 +133,13 @@ def fisher_vector(descriptors: np.ndarray, vocabulary: Vocabulary, improved: boo
     projected = vocabulary.project(descriptors)
     if len(projected) == 0:
         return np.zeros(vocabulary.size, projected.dtype)
-    powers = np.concatenate([projected, projected**2], axis=1)
-    posteriors = vocabulary._assign(powers)
-    count = posteriors.sum(axis=0)[:, None].astype(np.float64)
-    first, second = np.split((posteriors.T @ powers).astype(np.float64), 2, axis=1)
+    totals = np.zeros((len(vocabulary.weights), 2 * projected.shape[1] + 1))
+    for start in range(0, len(projected), BLOCK):
+        powers = _powers(projected[start : start + BLOCK])
+        shares = vocabulary._shares(powers)
+        powers /= shares.sum(axis=1, keepdims=True)
+        totals += shares.T @ powers
+    first, second, count = np.split(totals, [projected.shape[1], 2 * projected.shape[1]], axis=1)
     means, deviations = vocabulary.means, np.sqrt(vocabulary.variances)
     scale = 1 / (len(projected) * np.sqrt(vocabulary.weights))[:, None]
     mean_part = scale * (first - count * means) / deviations
@@ -160,12 +171,12 @@ def contributions(projected: np.ndarray, vocabulary: Vocabulary, projection: np.
         vocabulary.weights[:, None]
     )
     linear, square = of_means / np.sqrt(variances), of_deviations / (np.sqrt(2) * variances)  # (m, K, D)
-    constant = (square * (means**2 - variances) - linear * means).sum(axis=2)
-    factors = np.concatenate([linear - 2 * square * means, square], axis=2).reshape(-1, 2 * means.shape[1])
-    powers = np.concatenate([projected, projected**2], axis=1)
-    of_gaussians = (powers @ factors.T.astype(powers.dtype)).reshape(len(powers), *constant.shape)
-    of_gaussians += constant.astype(powers.dtype)
-    return np.einsum("nmk,nk->nm", of_gaussians, vocabulary._assign(powers), optimize=True)
+    constant = (square * (means**2 - variances) - linear * means).sum(axis=2, keepdims=True)
+    factors = np.concatenate([linear - 2 * square * means, square, constant], axis=2)
+    factors = factors.reshape(-1, factors.shape[2])
+    powers = _powers(projected)
+    of_gaussians = (powers @ factors.T.astype(powers.dtype)).reshape(len(powers), -1, len(means))  # (n, m, K)
+    return np.einsum("nmk,nk->nm", of_gaussians, vocabulary.posteriors(projected), optimize=True)
 
 
 def soft_assignment(descriptors: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
