@@ -131,7 +131,7 @@ def test_the_max_margin_objective_falls_and_folds_are_turned_alike():
 
 def test_bad_input_is_named(drawn):
     images, labels = drawn
-    with pytest.raises(ValueError, match="no projection 'best': choose from scores, max-margin, pca, random"):
+    with pytest.raises(ValueError, match="no projection 'best': choose from scores, max-margin, shuffled, pca, random"):
         small(projection="best").fit(images, labels)
     with pytest.raises(ValueError, match="all of one class: give some of another"):
         small().fit(images, labels * 0)

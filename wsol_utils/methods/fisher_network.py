@@ -98,7 +98,7 @@ class FisherNetwork(TransformerMixin, BaseEstimator):
     Args:
         n_components: Gaussians of the first and the second layer.
         n_dimensions: of PCA before the first and the second layer; None for no PCA.
-        projection: "scores" of one-vs-rest SVMs, "max-margin" (WSABIE-like), "pca" or "random".
+        projection: "scores" of one-vs-rest SVMs, "max-margin" (WSABIE-like), or a control: "shuffled", "pca", "random".
         windows: sides, in points of the grid.
         stride: from one window to the next, in points of the grid.
         stacked: put 2 x 2 neighbours in a row.
