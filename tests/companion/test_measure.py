@@ -8,7 +8,7 @@ from wsol_utils.companion import adaptation, chapter, measure, settings
 from wsol_utils.companion.measure import Table
 from wsol_utils.companion.measurements import boxes as measured_boxes
 from wsol_utils.companion.measurements import fisher as measured_fisher
-from wsol_utils.companion.measurements import fisher_claims
+from wsol_utils.companion.measurements import fisher_and_convnet, fisher_claims
 from wsol_utils.companion.measurements import patches as measured_patches
 from wsol_utils.companion.measurements import training as measured_training
 from wsol_utils.datasets import load
@@ -163,3 +163,32 @@ def test_the_claims_about_fisher_vectors_follow_from_their_arms():
     assert worse["C3.1"] == worse["C3.2"] == worse["C3.3"] == "not reproduced"
     placed["three bands"] = of(0.4)
     assert {r.id: r.verdict for r in fisher_claims.judged(runs, placed, "drawn", (0, 1, 2))}["C2.9"] == "not resolvable"
+
+
+def test_beliefs_are_calibrated_and_averaged_on_validation_images():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 400)
+    good, noise = 2.0 * np.eye(3)[labels] + rng.normal(0, 1, (400, 3)), rng.normal(0, 1, (400, 3))
+    for scale in (0.1, 30):
+        test, val = fisher_and_convnet.beliefs(scale * good, scale * good, labels)
+        np.testing.assert_allclose(np.exp(test).sum(1), 1)
+        right, believed = (val.argmax(1) == labels).mean(), np.exp(val.max(1)).mean()
+        assert believed == pytest.approx(right, abs=0.05)
+    mixed = fisher_and_convnet.average((test, val), fisher_and_convnet.beliefs(noise, noise, labels), labels)
+    assert (mixed.argmax(1) == labels).mean() > (noise.argmax(1) == labels).mean() + 0.2
+
+
+def test_both_networks_learn_from_the_same_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSOL_STORE", str(tmp_path))
+    monkeypatch.setattr(fisher_and_convnet, "SEEDS", (0, 1))
+    monkeypatch.setattr(fisher_and_convnet, "N_IMAGES", (30, 40))
+    monkeypatch.setattr(fisher_and_convnet, "N_SEEN", 40)
+    scenes = load("scenes")
+    small = replace(scenes, default_size=64, read=lambda name, n, size, epoch: scenes.read(name, n or 20, size, epoch))
+    table = fisher_and_convnet._table("scenes", small)
+    assert [row[0] for row in table.rows] == ["30", "40"]
+    assert [result.id for result in table.claims] == ["C3.8", "C3.9"]
+    photographs = replace(small, name="photographs")
+    first, second = (fisher_and_convnet.draw(photographs, 20, seed) for seed in (0, 1))
+    assert set(np.bincount(first.labels)) == {2}, "as many of each class"
+    assert not np.array_equal(first.images, second.images)

@@ -16,6 +16,8 @@ MEASUREMENTS = {  # name: the notebook that shows the table, and the function th
     "fisher-scenes": ("01_fisher_vectors", "fisher:scenes"),
     "fisher-caltech": ("01_fisher_vectors", "fisher:photographs"),
     "fisher-voc2012": ("01_fisher_vectors", "fisher:voc"),
+    "fisher-and-convnet-scenes": ("02_convnet", "fisher_and_convnet:scenes"),
+    "fisher-and-convnet-tiny-imagenet": ("02_convnet", "fisher_and_convnet:tiny_imagenet"),
     "training-tiny-imagenet": ("02_convnet", "training:tiny_imagenet"),
     "boxes-tiny-imagenet": ("06_class_activation_maps", "boxes:tiny_imagenet"),
     "maps-voc2012": ("06_class_activation_maps", "boxes:voc"),
