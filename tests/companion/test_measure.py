@@ -90,7 +90,7 @@ def test_the_table_of_trainings_has_every_arm(tmp_path, monkeypatch):
 def test_patches_with_labels_show_their_object():
     split = load("scenes", view="multi").split("val", 6, image_size=128)
     patches = patch_tiling.tile_patches(128, 128, 3, 0.5)
-    seen, targets = measured_patches.labelled_patches(split, patches, 10)
+    seen, targets = adaptation.labelled_patches(split, patches)
     assert len(seen) == len(targets)
     assert set(targets[targets < 10].tolist()) <= set(np.concatenate(split.box_labels).tolist())
     assert 0.05 < (targets == 10).mean() < 0.95

@@ -142,7 +142,9 @@ def test_shipped_adaptation_layers_find_the_cat(monkeypatch):
         adapted = weights.adapted(pooling)
         maps = multi_scale_maps(adapted.network, image[None], (1.0,))[0]
         assert adapted.class_names[int(maps.max((1, 2)).argmax())] == "cat"
-    with pytest.raises(ValueError, match="No layers trained through 'median' ship: choose from max, log-sum-exp, mean"):
+    with pytest.raises(
+        ValueError, match="No layers trained by 'median' ship: choose from max, log-sum-exp, mean, patches"
+    ):
         weights.adapted("median")
     monkeypatch.setattr(settings, "weights_folder", lambda: Path("nowhere"))
     with pytest.raises(OSError, match=r"voc2012\.safetensors is damaged: restore it with git, or make it again with"):

@@ -207,29 +207,36 @@ def shipped(name: str) -> Classifier:
     return Classifier(network.eval(), tuple(classes), size, name)
 
 
-def adapted(pooling: str = "max") -> Classifier:
-    """SqueezeNet's features with the adaptation layers for VOC's 20 classes that ship, as a sliding network.
+def adapted(by: str = "max") -> Classifier:
+    """SqueezeNet's features with the adaptation layers for VOC's 20 classes that ship.
 
-    `pooling` says how its maps were pooled in training: max, log-sum-exp or mean. For `max_pooling.multi_scale_maps`.
+    `by` says how they were trained. By lists of labels through a pooling of the maps, "max", "log-sum-exp" or "mean":
+    a sliding network for `max_pooling.multi_scale_maps`. By boxes, "patches": a classifier of patches, background last.
 
     Raises:
-        ValueError: no layers were trained through that pooling.
+        ValueError: no such layers ship.
         OSError: the ImageNet weights are not to be had, or the shipped file is damaged.
     """
     path = settings.weights_folder() / "adaptation" / "voc2012.safetensors"
     try:
         provenance = json.loads(path.with_suffix(".json").read_text())
-        classes, poolings = tuple(provenance["classes"]), list(provenance["scores"])
-        head = adaptation_layers(512, len(classes), provenance["training"]["n_units"])
-        state = load_file(path)
-        if pooling in poolings:
-            head.load_state_dict({key: state[f"{pooling}.{key}"] for key in head.state_dict()})
+        classes, n_units, state = tuple(provenance["classes"]), provenance["n_units"], load_file(path)
+        if by in n_units:
+            names = (*classes, "background") if by == "patches" else classes
+            head = adaptation_layers(512, len(names), n_units[by])
+            head.load_state_dict({key: state[f"{by}.{key}"] for key in head.state_dict()})
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train voc2012`.") from error
-    if pooling not in poolings:
-        raise ValueError(f"No layers trained through {pooling!r} ship: choose from {', '.join(poolings)}.")
-    network = SlidingConvNet(imagenet().network.features, head, side=1).eval()
-    return Classifier(network, classes, provenance["image_size"], f"voc2012, {pooling}")
+    if by not in n_units:
+        raise ValueError(f"No layers trained by {by!r} ship: choose from {', '.join(n_units)}.")
+    sliding = SlidingConvNet(imagenet().network.features, head, side=1).eval()
+    network = patch_network(head) if by == "patches" else sliding
+    return Classifier(network, names, provenance["image_size"], f"voc2012, {by}")
+
+
+def patch_network(head: nn.Module) -> nn.Module:
+    """A classifier of patches: SqueezeNet's features, their mean over positions, and adaptation layers."""
+    return nn.Sequential(imagenet().network.features, nn.AdaptiveAvgPool2d(1), head, nn.Flatten()).eval()
 
 
 def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
