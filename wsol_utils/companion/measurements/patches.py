@@ -50,10 +50,10 @@ def voc() -> Table:
         ],
         rows=rows,
         note=f"{len(patches)} patches an image (the paper about 500), each seen at {adaptation.PATCH_SIZE} pixels; "
-        f"{len(seen)} learnt from, {100 * np.mean(targets == n_classes):.0f} % of them background. mAP is over the area. PxAP is "
-        "over images with one object of the largest object's class. The last column counts, among points that hit a "
-        f"box of {', '.join(UPRIGHT)}, those in its upper half. Not pre-trained: a quarter-width ConvNet that saw "
-        "these patches only.",
+        f"{len(seen)} learnt from, {100 * np.mean(targets == n_classes):.0f} % of them background. mAP is over the "
+        "area. PxAP is over images with one object of the largest object's class. The last column counts, among points "
+        f"that hit a box of {', '.join(UPRIGHT)}, those in its upper half. Not pre-trained: a quarter-width ConvNet "
+        "that saw these patches only.",
     )
 
 
