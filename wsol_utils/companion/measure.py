@@ -21,6 +21,7 @@ MEASUREMENTS = {  # name: the notebook that shows the table, and the function th
     "training-tiny-imagenet": ("02_convnet", "training:tiny_imagenet"),
     "boxes-tiny-imagenet": ("06_class_activation_maps", "boxes:tiny_imagenet"),
     "maps-voc2012": ("06_class_activation_maps", "boxes:voc"),
+    "settings-voc2012": ("07_weak_max_pooling", "pooling:choice"),
     "pooling-voc2012": ("07_weak_max_pooling", "pooling:voc"),
     "patches-voc2012": ("07_weak_max_pooling", "patches:voc"),
 }
