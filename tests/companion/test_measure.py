@@ -60,7 +60,7 @@ def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images
     truth = [[split.boxes_of_label(i) for i in range(len(split))] for split in splits]
     perfect = [split.masks.astype(np.float32) for split in splits]
     outside = [1 - masks for masks in perfect]
-    rows = measured_boxes.box_rows({"perfect": perfect, "saliency": outside}, splits[1].images, truth)
+    rows = measured_boxes.box_rows({"perfect": perfect, "saliency": outside}, [split.images for split in splits], truth)
     by_name = {row[0]: row for row in rows}
     assert list(by_name) == ["perfect", "saliency", "centre Gaussian", "saliency + GraphCut", "best constant box"]
     assert by_name["perfect"][1] == by_name["perfect"][2] == "100.0 [100.0, 100.0]"
