@@ -52,7 +52,8 @@ def tiny_imagenet() -> Table:
         header=BOX_HEADER,
         rows=rows,
         note=f"Thresholds, blurs of saliency (of ten crops) and the constant box are the best on {len(val)} validation "
-        f"images (GraphCut's blur on {N_TO_CHOOSE} of them). {ANY_REGION} The three heads share one trunk; right answers: {', '.join(right)}.",
+        f"images (GraphCut's blur on {N_TO_CHOOSE} of them). {ANY_REGION} Three heads share one trunk; right answers: "
+        f"{', '.join(right)}.",
     )
 
 
@@ -91,8 +92,8 @@ def voc() -> Table:
         seeds=[0],
         header=[*BOX_HEADER, "PxAP, %", adaptation.POINTS],
         rows=rows,
-        note=f"Thresholds, blurs of saliency (of ten crops) and the constant box are the best on {len(single[0])} other "
-        f"images. Person is no class of ImageNet and is left out. No network was trained on VOC. {ANY_REGION}",
+        note=f"Thresholds, blurs of saliency (of ten crops) and the constant box are the best on {len(single[0])} "
+        f"other images. Person is no class of ImageNet and is left out. No network was trained on VOC. {ANY_REGION}",
     )
 
 
