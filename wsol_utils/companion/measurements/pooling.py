@@ -1,5 +1,6 @@
 """Poolings compared on VOC photographs: what decides whether the maximum learns as well as the mean."""
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -8,6 +9,9 @@ from tqdm import tqdm
 
 from wsol_utils.companion import adaptation
 from wsol_utils.companion.measure import Table
+from wsol_utils.companion.store import Arrays, remember
+from wsol_utils.datasets import load
+from wsol_utils.datasets.splits import DataSet, Split
 from wsol_utils.evaluation import statistics
 from wsol_utils.methods import max_pooling
 
@@ -58,31 +62,45 @@ def voc() -> Table:
 
 def choice() -> Table:
     """Cross-validation on the training photographs, from which the settings of the shipped layers were taken."""
-    learnt, _, _ = adaptation.photographs()
-    label_sets, draws = torch.tensor(learnt.label_sets, dtype=torch.float32), adaptation.at_scales(learnt.images)
-    folds = torch.randperm(len(learnt), generator=torch.Generator().manual_seed(0)) % N_FOLDS
-    rows = []
-    for n_units, n_epochs, rate in tqdm(list(product([None, 64], [12, 24], [1e-3, 3e-3])), "settings"):
+    data, rows = load("voc2012"), []
+    for n_units, n_epochs, rate in tqdm(list(product([0, 64], [12, 24], [1e-3, 3e-3])), "settings"):
         row = [f"{'two layers' if n_units else 'one layer'}, {n_epochs} epochs, learning rate {rate:g}"]
-        for pool in adaptation.POOLINGS.values():
-            precisions = []
-            for fold in range(N_FOLDS):
-                some, out = folds != fold, torch.where(folds == fold)[0]
-                settings = {"n_units": n_units, "n_epochs": n_epochs, "learning_rate": rate}
-                head = max_pooling.adapt([draw[some] for draw in draws], label_sets[some], pool, **settings)
-                seen = dict(zip(adaptation.FACTORS, (draw[out] for draw in draws), strict=True))
-                maps = _maps(head, seen, adaptation.FACTORS, len(out))
-                precisions.append(adaptation.judge(maps, pool, learnt.subset(out.numpy()))[0])
-            row.append(f"{np.mean(precisions):.1f}")
+        settings = {"n_units": n_units, "n_epochs": n_epochs, "learning_rate": rate}
+        for pooling in adaptation.POOLINGS:
+            precisions = remember(_validated, data=data, pooling=pooling, **settings)["precisions"]
+            row.append(f"{precisions.mean():.1f}")
         rows.append(row)
     return Table(
         title="The settings, by cross-validation",
-        data=f"VOC 2012, the {len(learnt)} training photographs in {N_FOLDS} folds, SqueezeNet's features",
+        data=f"VOC 2012, the {len(_learnt()[0])} training photographs in {N_FOLDS} folds, SqueezeNet's features",
         seeds=(0,),
         header=["layers", *(f"mAP, trained through {name}, %" for name in adaptation.POOLINGS)],
         rows=rows,
         note="No test image is looked at.",
     )
+
+
+def _validated(data: DataSet, pooling: str, n_units: int, n_epochs: int, learning_rate: float) -> Arrays:
+    """mAP on each fold of layers trained on the others; no `n_units` for one layer."""
+    learnt, draws = _learnt()
+    label_sets, pool = torch.tensor(learnt.label_sets, dtype=torch.float32), adaptation.POOLINGS[pooling]
+    folds = torch.randperm(len(learnt), generator=torch.Generator().manual_seed(0)) % N_FOLDS
+    settings = {"n_units": n_units or None, "n_epochs": n_epochs, "learning_rate": learning_rate}
+    precisions = []
+    for fold in range(N_FOLDS):
+        some, out = folds != fold, torch.where(folds == fold)[0]
+        head = max_pooling.adapt([draw[some] for draw in draws], label_sets[some], pool, **settings)
+        seen = dict(zip(adaptation.FACTORS, (draw[out] for draw in draws), strict=True))
+        maps = _maps(head, seen, adaptation.FACTORS, len(out))
+        precisions.append(adaptation.judge(maps, pool, learnt.subset(out.numpy()))[0])
+    return {"precisions": np.array(precisions)}
+
+
+@cache
+def _learnt() -> tuple[Split, list[torch.Tensor]]:
+    """The training photographs, and their features at each scale."""
+    learnt, _, _ = adaptation.photographs()
+    return learnt, adaptation.at_scales(learnt.images)
 
 
 def _highest_fifth(maps: torch.Tensor) -> torch.Tensor:
