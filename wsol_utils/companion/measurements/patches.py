@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wsol_utils.companion import adaptation, weights
+from wsol_utils.companion import adaptation, settings, weights
 from wsol_utils.companion.measure import Table
 from wsol_utils.datasets.splits import Split
 from wsol_utils.evaluation import metrics, statistics
@@ -27,7 +27,7 @@ def voc() -> Table:
     }
     rows = []
     for name, network in arms.items():
-        posteriors = adaptation.patch_posteriors(network, test.images, patches)
+        posteriors = [own[:, :n_classes] for own in adaptation.patch_posteriors(network, test.images, patches)]
         maps = [patch_tiling.heat_maps(own, patches, size, size) for own in posteriors]
         scores = [[patch_tiling.image_scores(own, k) for own in posteriors] for k in (1, patch_tiling.POWER)]
         rows.append([name, *(_mean_ap(of_power, test) for of_power in scores), *places(maps, test, class_names)])
@@ -60,7 +60,8 @@ def voc() -> Table:
 def _from_scratch(seen: np.ndarray, targets: np.ndarray, n_outputs: int) -> nn.Module:
     """The ConvNet trained on nothing but these patches."""
     network = convnet.ConvNet(n_outputs, adaptation.PATCH_SIZE, 0.25, head="gap", seed=0).to(networks.pick_device())
-    training.fit(network, lambda epoch: (seen, targets), 12, augment=jitter.jitter)
+    checkpoint = settings.store_folder() / "checkpoints" / "patches-from-scratch.pt"
+    training.fit(network, lambda epoch: (seen, targets), 12, augment=jitter.jitter, checkpoint=checkpoint)
     return network
 
 
