@@ -19,7 +19,7 @@ RUN := $(BIN)/python
 	$(RUN) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-reproduce: .venv/installed          ## run notebooks 00 to 07 and build the pages
+reproduce: .venv/installed          ## run the notebooks and build the pages
 	$(RUN) -m wsol_utils reproduce
 
 test: unit nbval                    ## unit tests, then every notebook twice in the quick profile

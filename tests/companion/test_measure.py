@@ -7,6 +7,8 @@ import pytest
 from wsol_utils.companion import adaptation, chapter, measure, settings
 from wsol_utils.companion.measure import Table
 from wsol_utils.companion.measurements import boxes as measured_boxes
+from wsol_utils.companion.measurements import fisher as measured_fisher
+from wsol_utils.companion.measurements import fisher_and_convnet, fisher_claims
 from wsol_utils.companion.measurements import patches as measured_patches
 from wsol_utils.companion.measurements import training as measured_training
 from wsol_utils.datasets import load
@@ -38,7 +40,7 @@ def test_a_measured_table_is_kept_and_shown_with_its_data_and_command(results):
 
 
 def test_errors_name_the_thing_and_the_cure(results):
-    with pytest.raises(ValueError, match="no measurement 'boxes': choose from training-tiny-imagenet, boxes"):
+    with pytest.raises(ValueError, match="no measurement 'boxes': choose from fisher-scenes, fisher-caltech"):
         measure.measure("boxes")
     measure.measure("toy").write_text("{}")
     with pytest.raises(RuntimeError, match=r"toy\.json holds no table: restore it with git, or measure it again"):
@@ -58,7 +60,7 @@ def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images
     truth = [[split.boxes_of_label(i) for i in range(len(split))] for split in splits]
     perfect = [split.masks.astype(np.float32) for split in splits]
     outside = [1 - masks for masks in perfect]
-    rows = measured_boxes.box_rows({"perfect": perfect, "saliency": outside}, splits[1].images, truth)
+    rows = measured_boxes.box_rows({"perfect": perfect, "saliency": outside}, [split.images for split in splits], truth)
     by_name = {row[0]: row for row in rows}
     assert list(by_name) == ["perfect", "saliency", "centre Gaussian", "saliency + GraphCut", "best constant box"]
     assert by_name["perfect"][1] == by_name["perfect"][2] == "100.0 [100.0, 100.0]"
@@ -88,7 +90,7 @@ def test_the_table_of_trainings_has_every_arm(tmp_path, monkeypatch):
 def test_patches_with_labels_show_their_object():
     split = load("scenes", view="multi").split("val", 6, image_size=128)
     patches = patch_tiling.tile_patches(128, 128, 3, 0.5)
-    seen, targets = measured_patches.labelled_patches(split, patches, 10)
+    seen, targets = adaptation.labelled_patches(split, patches)
     assert len(seen) == len(targets)
     assert set(targets[targets < 10].tolist()) <= set(np.concatenate(split.box_labels).tolist())
     assert 0.05 < (targets == 10).mean() < 0.95
@@ -105,3 +107,88 @@ def test_points_and_upper_halves_by_hand():
     mean_ap, hits = adaptation.judge(maps, adaptation.POOLINGS["max"], split)
     assert mean_ap == pytest.approx(100)
     assert set(hits) == {100.0}
+
+
+def test_the_arms_of_the_fisher_pipeline_differ_in_what_they_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSOL_STORE", str(tmp_path))
+    few = {"train": 60, "train_with_boxes": 20, "val": 20, "test": 30}
+    scenes = load("scenes")
+    small = replace(scenes, read=lambda name, n, size, epoch: scenes.read(name, few[name], 64, epoch))
+    monkeypatch.setattr(measured_fisher, "SEEDS", (0,))
+    common = {"n_components": 2, "n_dimensions": 4, "n_descriptors": 2000}
+    arms = {
+        arm: (common if options.get("kind", "vector") == "vector" else {}) | options
+        for arm, options in measured_fisher.ARMS.items()
+        if arm in ("K = 4", "only SSR", "x and y appended", "flips and crops", "colour statistics")
+    }
+    arms["words"] = {"kind": "words", "n_words": 6, "n_descriptors": 2000}
+    arms["bands"] = {"kind": "pyramid", "grids": [[1, 1], [3, 1]]}
+    network = {"kind": "network", "n_components": [2, 3], "n_dimensions": [4, 3], "n_folds": 2, "windows": [3]}
+    arms["network"] = network | {"n_descriptors": 2000}
+    runs = measured_fisher._runs(small, arms)
+    sizes = {arm: int(run["size"]) for arm, (run,) in runs.items()}
+    assert sizes == {
+        "K = 4": 2 * 4 * 4, "only SSR": 2 * 2 * 4, "x and y appended": 2 * 2 * (4 + 2), "flips and crops": 2 * 2 * 4,
+        "colour statistics": 2 * 2 * 4, "words": 6, "bands": 4 * 2 * 32 * 32, "network": 2 * 3 * 3 + 2 * 2 * 4,
+    }  # fmt: skip
+    assert all(set(run["right"]) <= {0.0, 100.0} for (run,) in runs.values())
+    assert runs["network"][0]["projecting"] > 0
+    row = measured_fisher._row("bands", runs["bands"], runs["words"], multi_label=False)
+    assert row[0] == "bands"
+    assert row[1] == "2048" or int(row[1]) == sizes["bands"]
+
+
+def test_the_claims_about_fisher_vectors_follow_from_their_arms():
+    rng = np.random.default_rng(0)
+
+    def of(share):
+        return [{"right": 100.0 * (rng.random(4000) < share), "projecting": np.array(1.0)} for _ in range(3)]
+
+    good = {"two layers": 0.9, fisher_claims.BASE: 0.7, "only SSR": 0.65, "only L2": 0.62, "neither": 0.55}
+    good |= {"three bands": 0.7, "x and y appended": 0.7, "flips and crops": 0.75}
+    good |= {f"K = {k}": share for k, share in {4: 0.5, 8: 0.57, 16: 0.64, 64: 0.75, 128: 0.8}.items()}
+    good |= {f"D = {d}": share for d, share in {8: 0.5, 16: 0.6, 64: 0.75}.items()}
+    good |= {"two layers, projection pca": 0.85, "two layers, projection random": 0.8}
+    good |= {"two layers, four sizes of windows": 0.95}
+    runs = {arm: of(good.get(arm, 0.4)) for arm in measured_fisher.ARMS}
+    joint = [run | {"projecting": np.array(9.0)} for run in runs["two layers"]]
+    runs["two layers, projection max-margin"] = joint
+    placed = {fisher_claims.BASE: of(0.4), "three bands": of(0.6), "x and y appended": of(0.6)}
+    results = {r.id: r for r in fisher_claims.judged(runs, placed, "drawn", (0, 1, 2))}
+    assert {number: result.verdict for number, result in results.items()} == {
+        **{f"C2.{i}": "reproduced" for i in range(5, 11)}, **{f"C3.{i}": "reproduced" for i in range(1, 7)}
+    }  # fmt: skip
+    runs["two layers"] = of(0.5)
+    worse = {r.id: r.verdict for r in fisher_claims.judged(runs, placed, "drawn", (0, 1, 2))}
+    assert worse["C3.1"] == worse["C3.2"] == worse["C3.3"] == "not reproduced"
+    placed["three bands"] = of(0.4)
+    assert {r.id: r.verdict for r in fisher_claims.judged(runs, placed, "drawn", (0, 1, 2))}["C2.9"] == "not resolvable"
+
+
+def test_beliefs_are_calibrated_and_averaged_on_validation_images():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 400)
+    good, noise = 2.0 * np.eye(3)[labels] + rng.normal(0, 1, (400, 3)), rng.normal(0, 1, (400, 3))
+    for scale in (0.1, 30):
+        test, val = fisher_and_convnet.beliefs(scale * good, scale * good, labels)
+        np.testing.assert_allclose(np.exp(test).sum(1), 1)
+        right, believed = (val.argmax(1) == labels).mean(), np.exp(val.max(1)).mean()
+        assert believed == pytest.approx(right, abs=0.05)
+    mixed = fisher_and_convnet.average((test, val), fisher_and_convnet.beliefs(noise, noise, labels), labels)
+    assert (mixed.argmax(1) == labels).mean() > (noise.argmax(1) == labels).mean() + 0.2
+
+
+def test_both_networks_learn_from_the_same_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSOL_STORE", str(tmp_path))
+    monkeypatch.setattr(fisher_and_convnet, "SEEDS", (0, 1))
+    monkeypatch.setattr(fisher_and_convnet, "N_IMAGES", (30, 40))
+    monkeypatch.setattr(fisher_and_convnet, "N_SEEN", 40)
+    scenes = load("scenes")
+    small = replace(scenes, default_size=64, read=lambda name, n, size, epoch: scenes.read(name, n or 20, size, epoch))
+    table = fisher_and_convnet._table("scenes", small)
+    assert [row[0] for row in table.rows] == ["30", "40"]
+    assert [result.id for result in table.claims] == ["C3.8", "C3.9"]
+    photographs = replace(small, name="photographs")
+    first, second = (fisher_and_convnet.draw(photographs, 20, seed) for seed in (0, 1))
+    assert set(np.bincount(first.labels)) == {2}, "as many of each class"
+    assert not np.array_equal(first.images, second.images)

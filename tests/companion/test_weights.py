@@ -88,20 +88,28 @@ def test_unknown_model_is_named():
         weights.imagenet("resnet51")
 
 
-def test_without_imagenet_scenes_stand_in_and_it_is_said(torch_home, capsys):
+def test_without_imagenet_the_convnet_that_ships_looks_at_the_photographs(torch_home, capsys):
     show = weights.showcase(3)
-    assert not show.on_photographs
-    assert "scenes and the network trained on them stand in" in capsys.readouterr().out
-    assert len(show.images) == 3
+    assert not show.on_imagenet
+    assert "Until then tiny-imagenet-gap stands in" in capsys.readouterr().out
     logits = predict(show.classifier.network, np.stack(list(show.images.values())))
-    assert logits.shape == (3, len(show.classifier.class_names))
+    top = [show.classifier.class_names[index] for index in logits.argmax(1)]
+    assert dict(zip(show.images, top, strict=True)) == {
+        "chelsea": "golden retriever", "coffee": "espresso", "rocket": "obelisk"
+    }  # fmt: skip
+
+
+def test_networks_that_ship_are_found_by_name_like_those_of_torchvision(torch_home):
+    assert weights.by_name("tiny-imagenet-gap").image_size == 64
+    with pytest.raises(ValueError, match=r"torchvision has no classifier 'tiny-imagenet'.*or tiny-imagenet-gap"):
+        weights.by_name("tiny-imagenet")
 
 
 @pytest.mark.skipif(not FIXTURE.exists(), reason="no SqueezeNet checkpoint in torch's cache")
 def test_photographs_are_recognised(monkeypatch, capsys):
     monkeypatch.setenv("TORCH_HOME", str(SHARED))
     show = weights.showcase(2)
-    assert show.on_photographs
+    assert show.on_imagenet
     logits = predict(show.classifier.network, np.stack([show.images["chelsea"], show.images["coffee"]]))
     top = [show.classifier.class_names[index] for index in logits.argmax(1)]
     assert top == ["Egyptian cat", "espresso"]
@@ -134,7 +142,9 @@ def test_shipped_adaptation_layers_find_the_cat(monkeypatch):
         adapted = weights.adapted(pooling)
         maps = multi_scale_maps(adapted.network, image[None], (1.0,))[0]
         assert adapted.class_names[int(maps.max((1, 2)).argmax())] == "cat"
-    with pytest.raises(ValueError, match="No layers trained through 'median' ship: choose from max, log-sum-exp, mean"):
+    with pytest.raises(
+        ValueError, match="No layers trained by 'median' ship: choose from max, log-sum-exp, mean, patches"
+    ):
         weights.adapted("median")
     monkeypatch.setattr(settings, "weights_folder", lambda: Path("nowhere"))
     with pytest.raises(OSError, match=r"voc2012\.safetensors is damaged: restore it with git, or make it again with"):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from wsol_utils.datasets import images
-from wsol_utils.datasets.images import decode_image, fit_image, read_image, resize_image
+from wsol_utils.datasets.images import cut_tiles, decode_image, fit_image, read_image, resize_image
 
 
 @pytest.fixture
@@ -248,3 +248,13 @@ def test_decoding_leaves_no_warning(recwarn, gradient):
     Image.fromarray(gradient).save(stream, "TIFF", tiffinfo=TiffImagePlugin.ImageFileDirectory_v2())
     decode_image(stream.getvalue(), "a.tif")
     assert not recwarn.list
+
+
+def test_tiles_lie_side_by_side_and_fill_what_they_can():
+    wide = np.arange(2 * 3 * 4 * 5 * 3, dtype=np.uint16).reshape(8, 15, 3).astype(np.uint8)
+    tiles = cut_tiles([wide, wide[:3], wide[:4, :4]], 4)
+    assert tiles.shape == (2 * 3 + 1, 4, 4, 3)
+    np.testing.assert_array_equal(tiles[5], wide[4:, 8:12])
+    np.testing.assert_array_equal(tiles[6], wide[:4, :4])
+    with pytest.raises(ValueError, match="No image holds a tile of 16 x 16 pixels"):
+        cut_tiles([wide], 16)

@@ -84,6 +84,16 @@ def test_every_control_redraws():
         assert view.children[-1].value != before
 
 
+def test_a_signal_is_grey_at_zero_and_saturates_at_its_quantile():
+    signal = np.zeros((3, 20, 20))
+    signal[0, 0, 0], signal[1, 0, 1], signal[2, 0, 2] = 100, -1, 1
+    image = plots.signal_image(signal, 0.999)
+    assert image.shape == (20, 20, 3)
+    assert (image[1:] == 127).all()
+    assert image[0, 0].tolist() == [255, 127, 127]
+    assert image[0, 1, 1] < 127 < image[0, 2, 2]
+
+
 def test_boxes_of_two_kinds_lie_on_the_image():
     _, axes = plots.grid(1, 1)
     ax = plots.show_boxes(axes[0, 0], np.zeros((20, 30, 3), np.uint8), [[1, 2, 5, 8]], [[0, 0, 9, 9]], "boxes")

@@ -109,6 +109,20 @@ def test_clipping_sets_the_smallest_pixels_to_zero():
     assert (norms == 0).float().mean(1).tolist() == pytest.approx([0.3, 0.3], abs=0.01)
 
 
+def test_clipping_by_contribution_equals_a_step_by_hand():
+    """Yosinski et al. 2015: |sum over colours of x dS/dx|, with the gradient of the score alone."""
+    trained = network().eval()
+    drawn = []
+    class_model(trained, [0], 24, 4, on_step=lambda step, pixels: drawn.append(pixels), progress=False)
+    clipped = class_model(trained, [0], 24, 4, contribution_share=0.3, blur_every=4, progress=False).pixels
+    before = drawn[2].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(trained(before)[0, 0], before)
+    contributions = (drawn[3] * slope).sum(1)[0].abs()
+    kept = contributions >= contributions.quantile(0.3)
+    torch.testing.assert_close(clipped[0], drawn[3][0] * kept, atol=1e-5, rtol=1e-4)
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.01)
+
+
 def test_squeezenet_starts_from_classes_that_zero_does_not_excite():
     torch.manual_seed(0)
     squeezenet = squeezenet1_0(num_classes=6)

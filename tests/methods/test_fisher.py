@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.feature import fisher_vector as skimage_fisher_vector
 from sklearn.mixture import GaussianMixture
-from sklearn.svm import LinearSVC
 
 from wsol_utils.methods import fisher, histograms
 from wsol_utils.methods.fisher import Vocabulary, fisher_vector, l2, ssr
@@ -125,94 +123,50 @@ def test_float32_is_close_to_float64():
     np.testing.assert_allclose(single, fisher_vector(descriptors, vocabulary, improved=False), atol=1e-4)
 
 
+@pytest.mark.parametrize(("n_components", "n_dimensions", "bound"), [(64, 64, 1e-3), (256, 80, 5e-3)])
+def test_float32_is_close_at_the_sizes_of_the_papers(n_components, n_dimensions, bound):
+    rng = np.random.default_rng(6)
+    vocabulary = random_vocabulary(rng, n_components, n_dimensions)
+    descriptors = rng.normal(0, 1, (1000, n_dimensions))
+    exact = fisher_vector(descriptors, vocabulary, improved=False)
+    single = fisher_vector(descriptors.astype(np.float32), vocabulary, improved=False)
+    assert np.linalg.norm(single - exact) < bound * np.linalg.norm(exact)
+
+
+def test_contributions_average_to_the_projected_vector():
+    rng = np.random.default_rng(9)
+    for spread in (0.3, 3):
+        vocabulary = random_vocabulary(rng, spread=spread)
+        descriptors, projection = rng.normal(0, 1, (30, 3)), rng.normal(0, 1, (5, vocabulary.size))
+        own = fisher.contributions(vocabulary.project(descriptors), vocabulary, projection)
+        expected = projection @ fisher_vector(descriptors, vocabulary, improved=False)
+        np.testing.assert_allclose(own.mean(axis=0), expected, atol=1e-10)
+
+
+def test_places_pass_the_pca_untouched():
+    rng = np.random.default_rng(10)
+    descriptors, places = rng.normal(0, 1, (200, 6)), rng.uniform(-0.5, 0.5, (200, 2))
+    vocabulary = fisher.fit_vocabulary(np.hstack([descriptors, places]), 3, 4, seed=0, n_places=2)
+    projected = vocabulary.project(np.hstack([descriptors, places]))
+    np.testing.assert_allclose(projected[:, 4:], places, atol=1e-12)
+    plain = fisher.fit_vocabulary(descriptors, 3, 4, seed=0).project(descriptors)
+    np.testing.assert_allclose(projected[:, :4], plain, atol=1e-12)
+    assert vocabulary.size == 2 * 3 * (4 + 2)
+
+
+def test_no_pca_leaves_descriptors_as_they_are():
+    descriptors = np.random.default_rng(11).normal(0, 1, (50, 3))
+    vocabulary = fisher.fit_vocabulary(descriptors, 2, None, seed=0)
+    np.testing.assert_array_equal(vocabulary.project(descriptors), descriptors)
+
+
 def test_wrong_descriptors_are_refused():
     vocabulary = random_vocabulary(np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"shape \(n, 3\), not \(5, 4\)"):
         fisher_vector(np.zeros((5, 4)), vocabulary)
     with pytest.raises(ValueError, match="at least 8"):
         fisher.fit_vocabulary(np.zeros((5, 4)), 8, 2, seed=0)
+    with pytest.raises(ValueError, match="Descriptors of 4 numbers cannot be cut to 5: pass 4 or fewer"):
+        fisher.fit_vocabulary(np.zeros((50, 4)), 2, 5, seed=0)
     with pytest.raises(ValueError, match="at least 6"):
         histograms.fit_codebook(np.zeros((5, 4)), 6, seed=0)
-
-
-@pytest.fixture(scope="module")
-def photos() -> list[np.ndarray]:
-    cat, cup = skimage.data.chelsea(), skimage.data.coffee()
-    return [p[y : y + 90, x : x + 110].copy() for p in (cat, cup) for y in (50, 120) for x in (60, 150, 240)]
-
-
-@pytest.fixture(scope="module")
-def vocabulary(photos) -> Vocabulary:
-    return fisher.fit_vocabulary(fisher.sample_descriptors(photos, 200, seed=0, progress=False), 6, 12, seed=0)
-
-
-def test_fits_are_deterministic_and_valid(photos, vocabulary):
-    again = fisher.fit_vocabulary(fisher.sample_descriptors(photos, 200, seed=0, progress=False), 6, 12, seed=0)
-    np.testing.assert_array_equal(again.means, vocabulary.means)
-    assert vocabulary.size == 2 * 6 * 12
-    assert vocabulary.weights.sum() == pytest.approx(1, abs=1e-5)
-    assert (vocabulary.variances > 0).all()
-    data = np.random.default_rng(0).normal(0, 1, (300, 4))
-    np.testing.assert_array_equal(histograms.fit_codebook(data, 5, seed=1), histograms.fit_codebook(data, 5, seed=1))
-
-
-def test_encode_images_equals_one_by_one(photos, vocabulary):
-    encoded = fisher.encode_images(photos, vocabulary, progress=False)
-    expected = [fisher_vector(fisher.dense_sift(photo)[0], vocabulary) for photo in photos]
-    np.testing.assert_allclose(encoded, expected, atol=1e-6)
-    assert fisher.encode_images([], vocabulary, progress=False).shape == (0, vocabulary.size)
-    codebook = histograms.fit_codebook(fisher.sample_descriptors(photos, 100, seed=0, progress=False), 9, seed=0)
-    np.testing.assert_allclose(fisher.encode_images(photos, codebook, progress=False).sum(axis=1), 1, atol=1e-6)
-    both = fisher.encode_images(photos, [vocabulary, codebook], progress=False)
-    np.testing.assert_array_equal(both[0], encoded)
-    assert both[1].shape == (len(photos), 9)
-
-
-def test_fit_linear_takes_c_from_validation_and_never_trains_on_it():
-    rng = np.random.default_rng(7)
-    centres = rng.normal(0, 3, (3, 5))
-    y = np.arange(90) % 3
-    x = centres[y] + rng.normal(0, 1, (90, 5))
-    classifier = fisher.fit_linear(x[:60], y[:60], x[60:], y[60:], Cs=(10, 0.1))
-    assert classifier.C == 0.1
-    assert classifier.coef_.shape == (3, 5)
-    assert classifier.score(x[60:], y[60:]) > 0.9
-
-
-def test_fit_linear_needs_two_classes():
-    with pytest.raises(ValueError, match="all of one class: give some of another"):
-        fisher.fit_linear(np.eye(3), np.ones(3, int), np.eye(3), np.ones(3, int))
-
-
-@pytest.mark.parametrize("n_classes", [2, 4])
-def test_fit_linear_gives_the_machines_that_liblinear_finds(n_classes):
-    rng = np.random.default_rng(8)
-    y = np.arange(120) % n_classes
-    x = rng.normal(0, 1, (n_classes, 60))[y] + rng.normal(0, 1, (120, 60))
-    ours = fisher.fit_linear(x[:80], y[:80], x[80:], y[80:], Cs=[0.1])
-    theirs = LinearSVC(C=0.1, intercept_scaling=100, max_iter=1_000_000).fit(x[:80], y[:80])
-    scores = ours.decision_function(x[80:])
-    assert np.corrcoef(scores.ravel(), theirs.decision_function(x[80:]).ravel())[0, 1] > 0.995
-    np.testing.assert_array_equal(
-        ours.predict(x[80:]), ours.classes_[scores.argmax(1) if n_classes > 2 else (scores > 0) * 1]
-    )
-
-
-def test_shares_and_map_add_up_to_the_score(photos, vocabulary):
-    class_weights = np.random.default_rng(8).normal(0, 1, vocabulary.size)
-    descriptors, _ = fisher.dense_sift(photos[0])
-    score = class_weights @ fisher_vector(descriptors.astype(np.float64), vocabulary)
-    shares = fisher.descriptor_scores(descriptors, vocabulary, class_weights)
-    assert shares.sum() == pytest.approx(score, abs=1e-6)
-    score_map = fisher.fisher_score_map(photos[0], vocabulary, class_weights)
-    assert score_map.shape == (90, 110)
-    assert score_map.dtype == np.float32
-    assert score_map.sum(dtype=np.float64) == pytest.approx(score, abs=1e-4)
-
-
-def test_one_share_covers_exactly_its_patch():
-    spread = fisher._spread(np.array([32.0]), np.array([[10.0, 6.0]]), np.array([4]), (20, 30))
-    assert spread[2:10, 6:14] == pytest.approx(0.5)
-    assert spread.sum() == pytest.approx(32)
-    cut = fisher._spread(np.array([1.0]), np.array([[0.0, 0.0]]), np.array([4]), (20, 30))
-    assert cut[:4, :4] == pytest.approx(1 / 16)

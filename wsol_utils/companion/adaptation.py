@@ -1,4 +1,4 @@
-"""How the adaptation layers that ship are made: SqueezeNet's features, VOC's lists of labels, one of three poolings."""
+"""How the adaptation layers that ship are made, on SqueezeNet's features: by VOC's lists of labels, or its boxes."""
 
 import json
 from collections.abc import Iterable
@@ -17,12 +17,13 @@ from wsol_utils.companion.weights import halved
 from wsol_utils.datasets import load
 from wsol_utils.datasets.splits import Split, joined
 from wsol_utils.evaluation import metrics
-from wsol_utils.methods import max_pooling, networks
+from wsol_utils.methods import max_pooling, networks, patch_tiling
 
 IMAGE_SIZE, FACTORS = 224, (0.7, 1.0, 1.4)  # pixels; scales, one an epoch in training and all in testing
 TOLERANCE = 8  # pixels by which boxes are widened for points: half a step of the maps
 POINTS = f"points in a box widened by {TOLERANCE} pixels, %"
 TRAINING = {"n_units": None, "n_epochs": 12, "learning_rate": 3e-3}  # by cross-validation on the training photographs
+PATCH_SIZE, PATCH_UNITS = 128, 256  # pixels a patch is seen at; units of the first of its two layers
 POOLINGS = {
     "max": lambda maps: maps.amax((2, 3)),
     "log-sum-exp": partial(max_pooling.log_sum_exp, sharpness=1.0),
@@ -51,7 +52,7 @@ def at_scales(images: np.ndarray) -> list[torch.Tensor]:
 
 
 def make() -> Path:
-    """Train the layers through each pooling; write them with their provenance and their scores on the test images."""
+    """Train the layers by each pooling, and by patches; write them with their provenance and their test scores."""
     learnt, test, class_names = photographs()
     label_sets, draws = torch.tensor(learnt.label_sets, dtype=torch.float32), at_scales(learnt.images)
     path = settings.weights_folder() / "adaptation" / "voc2012.safetensors"
@@ -59,20 +60,25 @@ def make() -> Path:
     for name, pool in POOLINGS.items():
         head = max_pooling.adapt(draws, label_sets, pool, **TRAINING)
         network = max_pooling.SlidingConvNet(weights.imagenet().network.features, head, side=1)
-        mean_ap, points = judge(max_pooling.multi_scale_maps(network, test.images, FACTORS), pool, test)
-        scores[name] = {
-            "mean_average_precision": round(mean_ap, 1),
-            "points_in_a_box": round(float(np.mean(points)), 1),
-        }
+        scores[name] = _scores(*judge(max_pooling.multi_scale_maps(network, test.images, FACTORS), pool, test))
         state |= {f"{name}.{key}": value for key, value in head.state_dict().items()}
+    patches = patches_of(IMAGE_SIZE, IMAGE_SIZE)
+    head = transferred(*labelled_patches(learnt, patches), len(class_names) + 1)
+    posteriors = patch_posteriors(weights.patch_network(head), test.images, patches)
+    of_images = np.array([patch_tiling.image_scores(own) for own in posteriors])[:, : len(class_names)]
+    maps = [patch_tiling.heat_maps(own[:, : len(class_names)], patches, IMAGE_SIZE, IMAGE_SIZE) for own in posteriors]
+    points = judge(maps, POOLINGS["max"], test)[1]
+    scores["patches"] = _scores(100 * metrics.mean_average_precision(of_images, test.label_sets * 2 - 1), points)
+    state |= {f"patches.{key}": value for key, value in head.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(halved(state), temporary))
     provenance = {
         "command": "python -m wsol_utils train voc2012",
-        "data": f"voc2012, {len(learnt)} photographs of train, with their lists of classes",
+        "data": f"voc2012, {len(learnt)} photographs of train with their lists of classes; for patches with boxes",
         "network": f"{weights.imagenet().source}, its features",
         "classes": class_names,
         "image_size": IMAGE_SIZE,
         "training": TRAINING,
+        "n_units": dict.fromkeys(POOLINGS, TRAINING["n_units"]) | {"patches": PATCH_UNITS},
         "scores": scores,
         "judged_on": f"test, {len(test)} images",
         "versions": versions(),
@@ -80,6 +86,10 @@ def make() -> Path:
     }
     write_atomically(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(provenance, indent=1)))
     return path
+
+
+def _scores(mean_ap: float, points: list[float]) -> dict[str, float]:
+    return {"mean_average_precision": round(mean_ap, 1), "points_in_a_box": round(float(np.mean(points)), 1)}
 
 
 def judge(maps: Iterable[np.ndarray], pool: nn.Module, test: Split) -> tuple[float, list[float]]:
@@ -92,3 +102,40 @@ def judge(maps: Iterable[np.ndarray], pool: nn.Module, test: Split) -> tuple[flo
             for k in np.unique(labels)
         ]
     return 100 * metrics.mean_average_precision(np.array(scores), np.where(test.label_sets, 1, -1)), hits
+
+
+def patches_of(height: int, width: int) -> np.ndarray:
+    """Our patches of an image, about a hundred instead of the paper's five hundred, (M, 4)."""
+    return patch_tiling.tile_patches(height, width, n_scales=4, overlap=0.5)
+
+
+def labelled_patches(split: Split, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Patches (M, S, S, 3) of all images with their labels (M,), background thinned."""
+    seen, targets, n_classes = [], [], split.label_sets.shape[1]
+    for i, (image, boxes, of_boxes) in enumerate(zip(split.images, split.boxes, split.box_labels, strict=True)):
+        labels = patch_tiling.patch_labels(patches, boxes, of_boxes, n_classes)
+        kept = patch_tiling.thin_background(labels, n_classes, seed=i)
+        seen.append(patch_tiling.cut_patches(image, patches[kept], PATCH_SIZE))
+        targets.append(labels[kept])
+    return np.concatenate(seen), np.concatenate(targets)
+
+
+def transferred(seen: np.ndarray, targets: np.ndarray, n_outputs: int) -> nn.Sequential:
+    """Two adaptation layers trained on labelled patches, each patch by the mean of SqueezeNet's feature maps."""
+    codes = torch.cat([features(part).float().mean((2, 3), keepdim=True) for part in np.array_split(seen, 20)])
+    head, labels = max_pooling.adaptation_layers(codes.shape[1], n_outputs, PATCH_UNITS), torch.tensor(targets)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        for index in torch.randperm(len(codes), generator=generator).split(64):
+            loss = nn.functional.cross_entropy(head(codes[index]).flatten(1), labels[index])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return head.eval()
+
+
+def patch_posteriors(network: nn.Module, images: np.ndarray, patches: np.ndarray) -> list[np.ndarray]:
+    """Posteriors (M, C + 1) of the patches of each image, background last."""
+    cut = (patch_tiling.cut_patches(image, patches, PATCH_SIZE) for image in tqdm(images, "patches", leave=False))
+    return [torch.tensor(networks.predict(network, own)).softmax(1).numpy() for own in cut]

@@ -43,14 +43,14 @@ def reproduce(
 def localise(
     paths: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER …", help="Photographs, or folders of them.")],
     output: Annotated[Path | None, typer.Option(help="Folder for pictures, CSV and JSON.")] = None,
-    model: Annotated[str, typer.Option(help="torchvision classifier.")] = "squeezenet1_0",
+    model: Annotated[str, typer.Option(help="torchvision classifier, or tiny-imagenet-gap.")] = "squeezenet1_0",
 ) -> None:
     """Name what photographs show and where: saliency, GraphCut box, class activation map."""
     from wsol_utils.companion import localise as localising
     from wsol_utils.companion import weights
 
     output = output or settings.output_folder() / "localised"
-    found = localising.localise_all(paths, output, weights.imagenet(model))
+    found = localising.localise_all(paths, output, weights.by_name(model))
     for entry in found:
         names = ", ".join(f"{name} {share:.2f}" for name, share in entry["classes"])
         typer.echo(f"{entry['file']}: {names}\n  {output / entry['picture']}")

@@ -10,11 +10,18 @@ from pathlib import Path
 from wsol_utils.companion import settings
 from wsol_utils.companion.store import versions, write_atomically
 from wsol_utils.display.tables import markdown_table
+from wsol_utils.evaluation.claims import ClaimResult, claims_table, from_json
 
 MEASUREMENTS = {  # name: the notebook that shows the table, and the function that makes it
+    "fisher-scenes": ("01_fisher_vectors", "fisher:scenes"),
+    "fisher-caltech": ("01_fisher_vectors", "fisher:photographs"),
+    "fisher-voc2012": ("01_fisher_vectors", "fisher:voc"),
+    "fisher-and-convnet-scenes": ("02_convnet", "fisher_and_convnet:scenes"),
+    "fisher-and-convnet-tiny-imagenet": ("02_convnet", "fisher_and_convnet:tiny_imagenet"),
     "training-tiny-imagenet": ("02_convnet", "training:tiny_imagenet"),
     "boxes-tiny-imagenet": ("06_class_activation_maps", "boxes:tiny_imagenet"),
     "maps-voc2012": ("06_class_activation_maps", "boxes:voc"),
+    "settings-voc2012": ("07_weak_max_pooling", "pooling:choice"),
     "pooling-voc2012": ("07_weak_max_pooling", "pooling:voc"),
     "patches-voc2012": ("07_weak_max_pooling", "patches:voc"),
     "detectors-scenes": ("10_boxes_with_supervision", "detectors:scenes"),
@@ -33,6 +40,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str
+    claims: Sequence[ClaimResult] = ()
 
 
 def measure(name: str) -> Path:
@@ -73,7 +81,10 @@ def _markdown(path: Path) -> str:
         table = markdown_table(made["header"], made["rows"])
         seeds = f"{len(made['seeds'])} seed{'s' if len(made['seeds']) > 1 else ''}"
         source = f"{made['data']}; {seeds}; measured {made['date']} by `{made['command']}`. {made['note']}"
-        return f"**{made['title']}**\n\n{table}\n\n{source}"
+        parts = [f"**{made['title']}**", table, source]
+        if results := from_json(json.dumps(made.get("claims", []))):
+            parts.append(claims_table(results))
+        return "\n\n".join(parts)
     except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(f"{path} holds no table: restore it with git, or measure it again.") from error
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from wsol_utils.companion import adaptation, settings
+from wsol_utils.companion import adaptation, settings, vocabularies
 from wsol_utils.companion.store import versions, write_atomically
 from wsol_utils.companion.weights import FC_WIDTH, WIDTH, halved
 from wsol_utils.datasets import load
@@ -71,8 +71,12 @@ def make_shipped(name: str) -> Path:
     """
     if name == "voc2012":
         return adaptation.make()
+    of_words = {f"vocabulary-{of}": of for of in vocabularies.MADE_OF}
+    if name in of_words:
+        return vocabularies.make(of_words[name])
     if name not in RECIPES:
-        raise ValueError(f"There is no recipe {name!r}: choose from {', '.join([*RECIPES, 'voc2012'])}.")
+        names = [*RECIPES, "voc2012", *of_words]
+        raise ValueError(f"There is no recipe {name!r}: choose from {', '.join(names)}.")
     recipe = RECIPES[name]
     dataset = load(recipe.dataset)
     n_classes, size = len(dataset.class_names), dataset.default_size

@@ -23,10 +23,10 @@ def run(requested: list[str], profile: str, dataset: str, model: str, build_page
     settings.load_profile(profile)
     inputs = [chapter.open_dataset(dataset, profile).fingerprint, _photographs()]
     try:
-        inputs.append(weights.imagenet(model).source)
+        inputs.append(weights.by_name(model).source)
     except OSError as error:
         os.environ["WSOL_OFFLINE"] = "1"
-        print(f"{error} Scenes and the network trained on them stand in for photographs.", file=sys.stderr)
+        print(f"{error} Until then {weights.OFFLINE} stands in.", file=sys.stderr)
     outcomes = notebooks.reproduce(names, profile, dataset, {"model": model}, inputs)
     print(_closing_table(outcomes, profile, dataset))
     for outcome in outcomes:

@@ -22,7 +22,7 @@ from torch import nn
 from wsol_utils.companion import settings
 from wsol_utils.companion.settings import Profile
 from wsol_utils.companion.store import Arrays, remember, write_atomically
-from wsol_utils.datasets import load, photographs
+from wsol_utils.datasets import photographs
 from wsol_utils.datasets.images import crop_image
 from wsol_utils.datasets.splits import DataSet
 from wsol_utils.methods import networks
@@ -34,6 +34,7 @@ from wsol_utils.methods.training import fit
 SECONDS_TO_ANSWER = 8  # for a server, before we go on without it
 HEADS = ("fc", "gap", "gmp")
 WIDTH, FC_WIDTH = 0.25, 0.125  # of the networks trained here, against the published conv64-256x4-full4096x2
+OFFLINE = "tiny-imagenet-gap"  # names photographs where no ImageNet weights are to be had
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,16 @@ class Classifier:
                 f"This network has no class {class_name!r}; its {len(self.class_names)} classes begin {some}."
             )
         return self.class_names.index(class_name)
+
+
+def by_name(name: str = "squeezenet1_0") -> Classifier:
+    """A network that ships, such as tiny-imagenet-gap, or else a torchvision classifier trained on ImageNet.
+
+    Raises:
+        ValueError: no such network.
+        OSError: as `imagenet` and `shipped`.
+    """
+    return shipped(name) if name in _shelf() else imagenet(name)
 
 
 def imagenet(name: str = "squeezenet1_0") -> Classifier:
@@ -91,12 +102,14 @@ def fetch_imagenet(name: str = "squeezenet1_0") -> Path:
 
     name = name.removeprefix("torchvision:")
     if name not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(f"torchvision has no classifier {name!r}: try squeezenet1_0, alexnet, vgg16 or resnet50.")
+        raise ValueError(
+            f"torchvision has no classifier {name!r}: try squeezenet1_0, alexnet, vgg16 or resnet50; or {OFFLINE}."
+        )
     url = torchvision.models.get_model_weights(name).DEFAULT.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if path.exists():
         return path
-    manual = f"Put {url} into {path.parent} by hand, or try again with a network."
+    manual = f"Put {url} into {path.parent} by hand, try again with a network, or take {OFFLINE}, which ships."
     if os.environ.get("WSOL_OFFLINE") or not _answers(url):
         raise OSError(f"The ImageNet weights of {name} are not in torch's cache and cannot be downloaded. {manual}")
     with tempfile.TemporaryDirectory() as folder:
@@ -128,36 +141,33 @@ def _answers(url: str) -> bool:
 
 @dataclass(frozen=True)
 class Showcase:
-    """What a notebook opens on: a classifier and square images it can look at, {name: uint8 (S, S, 3)}."""
+    """What a notebook opens on: a classifier and square photographs it can look at, {name: uint8 (S, S, 3)}."""
 
     classifier: Classifier
     images: dict[str, np.ndarray]
-    on_photographs: bool
+    on_imagenet: bool
 
 
 def showcase(n_images: int, model: str = "squeezenet1_0", with_maps: bool = False) -> Showcase:
-    """Photographs with an ImageNet network; where its weights are not to be had, scenes with the scenes' network.
+    """Photographs with an ImageNet network; where its weights are not to be had, with the ConvNet that ships.
 
-    `with_maps` asks for class activation maps; for a network that has none SqueezeNet stands in. Prints one sentence
-    that says which network looks at what.
+    That one knows 100 classes of Tiny ImageNet and sees 64 x 64 pixels. `with_maps` asks for class activation maps; for
+    a network that has none SqueezeNet stands in. Prints one sentence that says which network looks at what.
     """
     try:
-        classifier = imagenet(model)
+        classifier = by_name(model)
         if with_maps:
             model, classifier = _with_maps(model, classifier)
     except OSError as error:
-        print(f"{error} Until then scenes and the network trained on them stand in for photographs.")
-        classifier = shipped("scenes-gap")
-        scenes = load("scenes").split("test", n_images)
-        names = [classifier.class_names[label] for label in scenes.labels]
-        images = {f"{name} {i}": image for i, (name, image) in enumerate(zip(names, scenes.images, strict=True))}
-        return Showcase(classifier, images, on_photographs=False)
+        print(f"{error} Until then {OFFLINE} stands in, which knows 100 classes and sees 64 x 64 pixels.")
+        model, classifier = OFFLINE, shipped(OFFLINE)
     own = settings.photographs_folder()
     found = photographs.load(own if own.is_dir() else None)
     names = sorted(found, key=lambda name: name in photographs.IN_PACKAGES)[:n_images]  # the reader's own come first
-    print(f"Photographs, looked at by {model} trained on ImageNet.")
+    on_imagenet = model not in _shelf()
+    print(f"Photographs, looked at by {model}" + " trained on ImageNet" * on_imagenet + ".")
     cropped = {name: crop_image(found[name], classifier.image_size) for name in names}
-    return Showcase(classifier, cropped, on_photographs=True)
+    return Showcase(classifier, cropped, on_imagenet)
 
 
 def _with_maps(model: str, classifier: Classifier) -> tuple[str, Classifier]:
@@ -197,29 +207,36 @@ def shipped(name: str) -> Classifier:
     return Classifier(network.eval(), tuple(classes), size, name)
 
 
-def adapted(pooling: str = "max") -> Classifier:
-    """SqueezeNet's features with the adaptation layers for VOC's 20 classes that ship, as a sliding network.
+def adapted(by: str = "max") -> Classifier:
+    """SqueezeNet's features with the adaptation layers for VOC's 20 classes that ship.
 
-    `pooling` says how its maps were pooled in training: max, log-sum-exp or mean. For `max_pooling.multi_scale_maps`.
+    `by` says how they were trained. By lists of labels through a pooling of the maps, "max", "log-sum-exp" or "mean":
+    a sliding network for `max_pooling.multi_scale_maps`. By boxes, "patches": a classifier of patches, background last.
 
     Raises:
-        ValueError: no layers were trained through that pooling.
+        ValueError: no such layers ship.
         OSError: the ImageNet weights are not to be had, or the shipped file is damaged.
     """
     path = settings.weights_folder() / "adaptation" / "voc2012.safetensors"
     try:
         provenance = json.loads(path.with_suffix(".json").read_text())
-        classes, poolings = tuple(provenance["classes"]), list(provenance["scores"])
-        head = adaptation_layers(512, len(classes), provenance["training"]["n_units"])
-        state = load_file(path)
-        if pooling in poolings:
-            head.load_state_dict({key: state[f"{pooling}.{key}"] for key in head.state_dict()})
+        classes, n_units, state = tuple(provenance["classes"]), provenance["n_units"], load_file(path)
+        if by in n_units:
+            names = (*classes, "background") if by == "patches" else classes
+            head = adaptation_layers(512, len(names), n_units[by])
+            head.load_state_dict({key: state[f"{by}.{key}"] for key in head.state_dict()})
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train voc2012`.") from error
-    if pooling not in poolings:
-        raise ValueError(f"No layers trained through {pooling!r} ship: choose from {', '.join(poolings)}.")
-    network = SlidingConvNet(imagenet().network.features, head, side=1).eval()
-    return Classifier(network, classes, provenance["image_size"], f"voc2012, {pooling}")
+    if by not in n_units:
+        raise ValueError(f"No layers trained by {by!r} ship: choose from {', '.join(n_units)}.")
+    sliding = SlidingConvNet(imagenet().network.features, head, side=1).eval()
+    network = patch_network(head) if by == "patches" else sliding
+    return Classifier(network, names, provenance["image_size"], f"voc2012, {by}")
+
+
+def patch_network(head: nn.Module) -> nn.Module:
+    """A classifier of patches: SqueezeNet's features, their mean over positions, and adaptation layers."""
+    return nn.Sequential(imagenet().network.features, nn.AdaptiveAvgPool2d(1), head, nn.Flatten()).eval()
 
 
 def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

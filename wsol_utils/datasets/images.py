@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 import numpy as np
@@ -148,6 +148,25 @@ def _check(image: np.ndarray, size: int) -> None:
         raise ValueError(f"An image is RGB uint8 of shape (H, W, 3), not {dtype} of shape {shape}: convert it first.")
     if size < 1:
         raise ValueError(f"An image cannot have a side of {size} pixels: give 1 or more.")
+
+
+def cut_tiles(images: Iterable[np.ndarray], side: int) -> np.ndarray:
+    """Cut images uint8 (H, W, 3) of any sizes into square tiles beside one another, (N, side, side, 3).
+
+    What is left at the right and at the bottom is dropped. Raises ValueError if no image holds a tile.
+
+    >>> cut_tiles([np.zeros((5, 8, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)], 4).shape
+    (3, 4, 4, 3)
+    """
+    tiles = [
+        image[y : y + side, x : x + side]
+        for image in images
+        for y in range(0, image.shape[0] - side + 1, side)
+        for x in range(0, image.shape[1] - side + 1, side)
+    ]
+    if not tiles:
+        raise ValueError(f"No image holds a tile of {side} x {side} pixels; choose smaller tiles.")
+    return np.stack(tiles)
 
 
 def crop_image(image: np.ndarray, size: int) -> np.ndarray:

@@ -143,6 +143,17 @@ def bars(ax: Axes, values: Mapping[str, tuple[float, float, float]], unit: str =
     return ax
 
 
+def signal_image(signal: np.ndarray, quantile: float = 0.995) -> np.ndarray:
+    """A signed signal at an image (3, H, W) as an RGB image (H, W, 3): zero is grey, clipped at a quantile of its size.
+
+    Example:
+        >>> signal_image(np.zeros((3, 1, 1))).tolist()
+        [[[127, 127, 127]]]
+    """
+    limit = float(np.quantile(np.abs(signal), quantile)) or 1.0
+    return (127.5 + 127.5 * np.clip(signal / limit, -1, 1)).astype(np.uint8).transpose(1, 2, 0)
+
+
 def photograph(figure: Figure, quality: int = 85) -> Image:
     """The figure as a JPEG for the notebook (sheets of photographs are several times smaller so), and close it."""
     buffer = io.BytesIO()

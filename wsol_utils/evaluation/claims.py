@@ -146,7 +146,7 @@ def claim(number: str) -> Claim:
     '06'
     """
     if number not in claims():
-        raise ValueError(f"There is no claim {number!r}; the numbers go from C2.1 to C9.8, see claims.toml.")
+        raise ValueError(f"There is no claim {number!r}; the numbers go from C2.1 to C9.10, see claims.toml.")
     return claims()[number]
 
 

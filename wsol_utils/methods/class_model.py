@@ -37,6 +37,7 @@ def class_model(
     blur_sigma: float = 0.0,
     blur_every: int = 4,
     clip_share: float = 0.0,
+    contribution_share: float = 0.0,
     seed: int = 0,
     on_step: Callable[[int, torch.Tensor], None] | None = None,
     progress: bool = True,
@@ -50,8 +51,9 @@ def class_model(
 
     Later work made the images smoother (Yosinski et al. 2015; Mordvintsev et al. 2015), all off by default: `shift`
     moves the images by a random number of pixels, cyclically, before each step; `blur_sigma` blurs them every
-    `blur_every` steps, when also the `clip_share` of pixels with the smallest norms is set to zero. `seed` draws the
-    shifts. `on_step(step, pixels)` is called after every step.
+    `blur_every` steps, when also the `clip_share` of pixels with the smallest norms is set to zero, and the
+    `contribution_share` with the smallest |sum over colours of x dS/dx|. `seed` draws the shifts.
+    `on_step(step, pixels)` is called after every step.
 
     Raises ValueError for an unknown objective and for classes out of range, RuntimeError if the zero image gives no
     gradient, as in an untrained network without biases.
@@ -83,8 +85,8 @@ def class_model(
             down, right = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
             moved = pixels.roll((down, right), (2, 3)).contiguous(memory_format=torch.channels_last).requires_grad_()
             (gradient,) = torch.autograd.grad(look(moved), moved)
-            gradient = gradient.roll((-down, -right), (2, 3))
-            gradient = gradient - 2 * weight_decay * pixels
+            slope = gradient.roll((-down, -right), (2, 3))
+            gradient = slope - 2 * weight_decay * pixels
             size = gradient.square().mean((1, 2, 3), keepdim=True).sqrt()
             if step == 0 and (size == 0).any():
                 dead = [class_ for class_, length in zip(classes, size, strict=True) if length == 0]
@@ -92,7 +94,11 @@ def class_model(
             velocity = momentum * velocity + step_size * gradient / size.clamp_min(1e-12)
             pixels = pixels + velocity
             if (step + 1) % blur_every == 0:
-                pixels = _smooth(pixels, blur_sigma, clip_share)
+                if blur_sigma:
+                    pixels = gaussian_blur(pixels, 2 * round(3 * blur_sigma) + 1, blur_sigma)
+                contributions = (pixels * slope).sum(1, keepdim=True).abs()
+                pixels = _clip(pixels, pixels.norm(dim=1, keepdim=True), clip_share)
+                pixels = _clip(pixels, contributions, contribution_share)
             if on_step:
                 on_step(step, pixels)
         with torch.no_grad():
@@ -100,11 +106,9 @@ def class_model(
     return ClassModel(pixels.contiguous().cpu(), torch.stack(scores), torch.stack(log_posteriors))
 
 
-def _smooth(pixels: torch.Tensor, blur_sigma: float, clip_share: float) -> torch.Tensor:
-    if blur_sigma:
-        pixels = gaussian_blur(pixels, 2 * round(3 * blur_sigma) + 1, blur_sigma)
-    if clip_share:
-        norms = pixels.norm(dim=1, keepdim=True)
-        limits = norms.flatten(1).quantile(clip_share, 1)[:, None, None, None]
-        pixels = torch.where(norms < limits, 0, pixels)
-    return pixels
+def _clip(pixels: torch.Tensor, values: torch.Tensor, share: float) -> torch.Tensor:
+    """Set the share of pixels with the smallest values (B, 1, S, S) to zero."""
+    if not share:
+        return pixels
+    limits = values.flatten(1).quantile(share, 1)[:, None, None, None]
+    return torch.where(values < limits, 0, pixels)

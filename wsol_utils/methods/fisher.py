@@ -1,26 +1,21 @@
-"""Fisher vectors over dense SIFT, linear classifiers on them, and the map of where their score comes from."""
+"""Fisher vectors: describe a set of descriptors by how it would move a mixture of Gaussians."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from warnings import catch_warnings, simplefilter
 
-import cv2
-import joblib
 import numpy as np
+from scipy.linalg import block_diag
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
-from wsol_utils.methods.histograms import bag_of_words, need_at_least
-from wsol_utils.methods.sift import BIN_SIZES, STEP, dense_sift
+from wsol_utils.methods.histograms import need_at_least
 
 EM_ITERATIONS = 50
 VARIANCE_FLOOR = 1e-5
-CHUNK = 8
+LEAST_LOG_SHARE = -60.0  # no share counts below e^-60; the tiniest float32 numbers would slow sums a hundredfold
+BLOCK = 1024  # descriptors at a time, so that their posteriors stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -53,40 +48,63 @@ class Vocabulary:
                 f"This vocabulary takes descriptors of shape (n, {len(self.pca_mean)}), not {descriptors.shape}."
             )
         dtype = np.float64 if descriptors.dtype == np.float64 else np.float32
-        return (descriptors.astype(dtype) - self.pca_mean.astype(dtype)) @ self.pca_matrix.astype(dtype)
+        projected = descriptors.astype(dtype, copy=False) @ self.pca_matrix.astype(dtype)
+        projected -= (self.pca_mean @ self.pca_matrix).astype(dtype)
+        return projected
 
     def posteriors(self, projected: np.ndarray) -> np.ndarray:
         """Soft assignments gamma (n, K) of projected descriptors to the Gaussians, each row summing to one."""
-        precisions = (1 / self.variances).astype(projected.dtype)
+        shares = self._shares(_powers(projected))
+        return shares / shares.sum(axis=1, keepdims=True)
+
+    def _shares(self, powers: np.ndarray) -> np.ndarray:
+        """Soft assignments (n, K) from `_powers`, but for a factor in each row."""
         constant = np.log(self.weights) - 0.5 * (np.log(self.variances) + self.means**2 / self.variances).sum(axis=1)
-        linear = (self.means / self.variances).astype(projected.dtype)
-        log_joint = projected @ linear.T - 0.5 * (projected**2 @ precisions.T) + constant.astype(projected.dtype)
-        log_joint -= log_joint.max(axis=1, keepdims=True)
-        np.exp(log_joint, out=log_joint)
-        return log_joint / log_joint.sum(axis=1, keepdims=True)
+        factors = np.column_stack([self.means / self.variances, -0.5 / self.variances, constant])
+        shares = powers @ factors.T.astype(powers.dtype)
+        shares -= shares.max(axis=1, keepdims=True)
+        np.maximum(shares, LEAST_LOG_SHARE, out=shares)
+        return np.exp(shares, out=shares)
 
 
-def fit_vocabulary(descriptors: np.ndarray, n_components: int, n_dimensions: int, seed: int) -> Vocabulary:
+def _powers(projected: np.ndarray) -> np.ndarray:
+    """Values, their squares and a one, (n, 2D + 1): log-likelihoods and Fisher vectors are linear in them."""
+    return np.column_stack([projected, projected**2, np.ones(len(projected), projected.dtype)])
+
+
+def fit_vocabulary(
+    descriptors: np.ndarray, n_components: int, n_dimensions: int | None, seed: int, n_places: int = 0
+) -> Vocabulary:
     """Fit PCA to `n_dimensions`, then a Gaussian mixture of `n_components` with diagonal covariance by EM.
 
     Args:
         descriptors: (n, D_in); 10^5 are enough for 64 components.
         n_components: K.
-        n_dimensions: D.
+        n_dimensions: D, of PCA; None leaves the descriptors as they are.
         seed: fixes the k-means start of EM, and with it the result (one thread, the same on every number of cores).
+        n_places: so many columns at the end say where a descriptor lies: they join D behind PCA, as they are.
 
     Raises:
-        ValueError: fewer descriptors than components or dimensions.
+        ValueError: fewer descriptors than components or dimensions, or descriptors shorter than `n_dimensions`.
     """
-    need_at_least(descriptors, max(n_components, n_dimensions))
+    need_at_least(descriptors, max(n_components, n_dimensions or 0))
+    if n_dimensions and n_dimensions > descriptors.shape[1] - n_places:
+        n_numbers = descriptors.shape[1] - n_places
+        raise ValueError(
+            f"Descriptors of {n_numbers} numbers cannot be cut to {n_dimensions}: pass {n_numbers} or fewer."
+        )
     mixture = GaussianMixture(
         n_components, covariance_type="diag", max_iter=EM_ITERATIONS, reg_covar=VARIANCE_FLOOR, random_state=seed
     )
+    n_seen = descriptors.shape[1] - n_places
+    mean, matrix = np.zeros(descriptors.shape[1]), np.eye(descriptors.shape[1])
     with catch_warnings(), threadpool_limits(1):
         simplefilter("ignore", ConvergenceWarning)
-        pca = PCA(n_dimensions, svd_solver="covariance_eigh").fit(descriptors)
-        mixture.fit(pca.transform(descriptors))
-    parts = pca.mean_, pca.components_.T, mixture.weights_, mixture.means_, mixture.covariances_
+        if n_dimensions:
+            pca = PCA(n_dimensions, svd_solver="covariance_eigh").fit(descriptors[:, :n_seen])
+            mean[:n_seen], matrix = pca.mean_, block_diag(pca.components_.T, np.eye(n_places))
+        mixture.fit((descriptors - mean) @ matrix)
+    parts = mean, matrix, mixture.weights_, mixture.means_, mixture.covariances_
     return Vocabulary(*(part.astype(np.float64) for part in parts))
 
 
@@ -115,16 +133,50 @@ def fisher_vector(descriptors: np.ndarray, vocabulary: Vocabulary, improved: boo
     projected = vocabulary.project(descriptors)
     if len(projected) == 0:
         return np.zeros(vocabulary.size, projected.dtype)
-    posteriors = vocabulary.posteriors(projected)
-    count = posteriors.sum(axis=0)[:, None].astype(np.float64)
-    first = posteriors.T @ projected
-    second = posteriors.T @ projected**2
+    totals = np.zeros((len(vocabulary.weights), 2 * projected.shape[1] + 1))
+    for start in range(0, len(projected), BLOCK):
+        powers = _powers(projected[start : start + BLOCK])
+        shares = vocabulary._shares(powers)
+        powers /= shares.sum(axis=1, keepdims=True)
+        totals += shares.T @ powers
+    first, second, count = np.split(totals, [projected.shape[1], 2 * projected.shape[1]], axis=1)
     means, deviations = vocabulary.means, np.sqrt(vocabulary.variances)
     scale = 1 / (len(projected) * np.sqrt(vocabulary.weights))[:, None]
     mean_part = scale * (first - count * means) / deviations
     centred = (second - 2 * means * first + count * means**2) / vocabulary.variances
     vector = np.concatenate([mean_part.ravel(), (scale / np.sqrt(2) * (centred - count)).ravel()])
     return (l2(ssr(vector)) if improved else vector).astype(projected.dtype)
+
+
+def contributions(projected: np.ndarray, vocabulary: Vocabulary, projection: np.ndarray) -> np.ndarray:
+    """What each descriptor alone gives to the projection of an unimproved Fisher vector; no vector is ever written out.
+
+    Projecting and averaging commute, so the mean over any set of descriptors is `projection @ fisher_vector(set)`.
+
+    Args:
+        projected: PCA coordinates (n, D), from `Vocabulary.project`.
+        vocabulary: as for `fisher_vector`.
+        projection: (m, 2KD), m linear functions of a Fisher vector.
+
+    Returns:
+        (n, m), of the type of `projected`.
+
+    Example:
+        >>> two = Vocabulary(np.zeros(1), np.eye(1), np.array([0.5, 0.5]), np.array([[-9.0], [9.0]]), np.ones((2, 1)))
+        >>> contributions(np.array([[10.0]]), two, np.eye(4)).round(3).tolist()
+        [[0.0, 1.414, 0.0, 0.0]]
+    """
+    means, variances = vocabulary.means, vocabulary.variances
+    of_means, of_deviations = projection.reshape(-1, 2, *means.shape).swapaxes(0, 1) / np.sqrt(
+        vocabulary.weights[:, None]
+    )
+    linear, square = of_means / np.sqrt(variances), of_deviations / (np.sqrt(2) * variances)  # (m, K, D)
+    constant = (square * (means**2 - variances) - linear * means).sum(axis=2, keepdims=True)
+    factors = np.concatenate([linear - 2 * square * means, square, constant], axis=2)
+    factors = factors.reshape(-1, factors.shape[2])
+    powers = _powers(projected)
+    of_gaussians = (powers @ factors.T.astype(powers.dtype)).reshape(len(powers), -1, len(means))  # (n, m, K)
+    return np.einsum("nmk,nk->nm", of_gaussians, vocabulary.posteriors(projected), optimize=True)
 
 
 def soft_assignment(descriptors: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
@@ -160,196 +212,3 @@ def l2(vectors: np.ndarray) -> np.ndarray:
     """
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(norms > 0, norms, 1)
-
-
-def encode_images(
-    images: Sequence[np.ndarray],
-    vocabulary: Vocabulary | np.ndarray | Sequence[Vocabulary | np.ndarray],
-    *,
-    improved: bool = True,
-    step: int = STEP,
-    bin_sizes: tuple[int, ...] = BIN_SIZES,
-    progress: bool = True,
-) -> np.ndarray | list[np.ndarray]:
-    """Encode many images on all cores: Fisher vectors for a `Vocabulary`, word histograms for a codebook array.
-
-    Args:
-        images: N images uint8 (H, W, 3), of any sizes.
-        vocabulary: from `fit_vocabulary` or `fit_codebook`; for a list of them SIFT is computed once.
-        improved: SSR and L2 of Fisher vectors; without effect on histograms.
-        step, bin_sizes: as for `dense_sift`.
-        progress: show a bar on stderr.
-
-    Returns:
-        float32 (N, 2KD) or (N, n_words); for a list of vocabularies a list of such arrays.
-    """
-    several = isinstance(vocabulary, list | tuple)
-    vocabularies = vocabulary if several else [vocabulary]
-
-    def encode(image: np.ndarray) -> list[np.ndarray]:
-        descriptors, _ = dense_sift(image, step, bin_sizes)
-        return [
-            fisher_vector(descriptors, one, improved) if isinstance(one, Vocabulary) else bag_of_words(descriptors, one)
-            for one in vocabularies
-        ]
-
-    encoded = _on_all_cores(encode, images, progress)
-    arrays = [
-        np.array([vectors[i] for vectors in encoded], np.float32).reshape(
-            len(images), one.size if isinstance(one, Vocabulary) else len(one)
-        )
-        for i, one in enumerate(vocabularies)
-    ]
-    return arrays if several else arrays[0]
-
-
-def sample_descriptors(
-    images: Sequence[np.ndarray],
-    n_per_image: int,
-    seed: int,
-    *,
-    step: int = STEP,
-    bin_sizes: tuple[int, ...] = BIN_SIZES,
-    progress: bool = True,
-) -> np.ndarray:
-    """Draw up to `n_per_image` dense SIFT descriptors with contrast from every image, to fit a vocabulary on.
-
-    Returns:
-        float32 (n, 128)
-    """
-
-    def draw(image_and_seed: tuple[np.ndarray, np.random.SeedSequence]) -> np.ndarray:
-        image, own_seed = image_and_seed
-        descriptors, _ = dense_sift(image, step, bin_sizes)
-        descriptors = descriptors[descriptors.any(axis=1)]
-        return np.random.default_rng(own_seed).permutation(descriptors)[:n_per_image]
-
-    seeds = np.random.SeedSequence(seed).spawn(len(images))
-    return np.concatenate(_on_all_cores(draw, list(zip(images, seeds, strict=True)), progress))
-
-
-def _on_all_cores(function: Callable, items: Sequence, progress: bool) -> list:
-    """Map over items with one thread a core, BLAS and OpenCV kept to one thread each."""
-    chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
-    cv2_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with threadpool_limits(1), tqdm(total=len(items), disable=not progress, unit="image") as bar:
-            work = joblib.Parallel(n_jobs=-1, backend="threading", return_as="generator")
-            results = []
-            for part in work(joblib.delayed(lambda chunk: [function(item) for item in chunk])(c) for c in chunks):
-                results.extend(part)
-                bar.update(len(part))
-    finally:
-        cv2.setNumThreads(cv2_threads)
-    return results
-
-
-def fit_linear(
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    val_x: np.ndarray,
-    val_y: np.ndarray,
-    Cs: Sequence[float] = (0.01, 0.1, 1, 10, 100),
-) -> LinearSVC:
-    """Fit one-vs-rest linear SVMs on train for each C and return the ones with the best validation accuracy.
-
-    Of equal ones the smallest C wins; the chosen value is the attribute `C`. Encodings that are long against the number
-    of images are fitted on the Gram matrix, several times sooner.
-
-    Args:
-        train_x, val_x: encodings (N, D).
-        train_y, val_y: their labels (N,), of two classes or more.
-
-    Raises:
-        ValueError: train_y holds one class only.
-    """
-    if len(np.unique(train_y)) < 2:
-        raise ValueError("The training images are all of one class: give some of another.")
-    n_images, n_numbers = train_x.shape
-    gram = train_x @ train_x.T if 2 * n_numbers > n_images else None
-    best, best_accuracy = None, -1.0
-    for C in sorted(Cs):
-        candidate = LinearSVC(C=C, dual="auto")
-        candidate = candidate.fit(train_x, train_y) if gram is None else _on_gram(candidate, gram, train_x, train_y)
-        accuracy = candidate.score(val_x, val_y)
-        if accuracy > best_accuracy:
-            best, best_accuracy = candidate, accuracy
-    return best
-
-
-def _on_gram(machine: LinearSVC, gram: np.ndarray, x: np.ndarray, y: np.ndarray) -> LinearSVC:
-    """Give `machine` the weights it would learn: its squared hinge loss is a hard margin on gram + 1 / 2C."""
-    softened = gram + np.eye(len(gram), dtype=gram.dtype) / (2 * machine.C)
-    dual = OneVsRestClassifier(SVC(C=1e6, kernel="precomputed", tol=1e-2)).fit(softened, y)
-    machine.classes_, machine.n_features_in_ = dual.classes_, x.shape[1]
-    machine.coef_ = np.concatenate([one.dual_coef_ @ x[one.support_] for one in dual.estimators_])
-    machine.intercept_ = np.concatenate([one.intercept_ for one in dual.estimators_])
-    return machine
-
-
-def descriptor_scores(descriptors: np.ndarray, vocabulary: Vocabulary, class_weights: np.ndarray) -> np.ndarray:
-    """Share out the linear score of an improved Fisher vector over its descriptors.
-
-    Signed root and L2 divide every value of the Fisher vector by a number that the whole image fixes, and the Fisher
-    vector is a sum over descriptors; so the shares are exact: they add up to `class_weights @ fisher_vector(...)`.
-
-    Args:
-        descriptors: (n, D_in)
-        vocabulary: as for `fisher_vector`.
-        class_weights: (2KD,), one row of a linear classifier, without its offset.
-
-    Returns:
-        float64 (n,)
-    """
-    projected = vocabulary.project(descriptors.astype(np.float64))
-    vector = fisher_vector(descriptors.astype(np.float64), vocabulary, improved=False)
-    roots = np.sqrt(np.abs(vector))
-    divisors = roots * np.linalg.norm(roots)
-    shares = np.divide(class_weights, divisors, out=np.zeros_like(divisors), where=divisors > 0)
-    mean_shares, deviation_shares = shares.reshape(2, *vocabulary.means.shape)
-    scale = 1 / (max(len(projected), 1) * np.sqrt(vocabulary.weights))[:, None]
-    linear = scale * mean_shares / np.sqrt(vocabulary.variances)
-    square = scale * deviation_shares / (np.sqrt(2) * vocabulary.variances)
-    slope = linear - 2 * square * vocabulary.means
-    constant = (square * (vocabulary.means**2 - vocabulary.variances) - linear * vocabulary.means).sum(axis=1)
-    scores = projected @ slope.T + projected**2 @ square.T + constant
-    return (vocabulary.posteriors(projected) * scores).sum(axis=1)
-
-
-def fisher_score_map(
-    image: np.ndarray,
-    vocabulary: Vocabulary,
-    class_weights: np.ndarray,
-    step: int = STEP,
-    bin_sizes: tuple[int, ...] = BIN_SIZES,
-) -> np.ndarray:
-    """Show which pixels of an image earn the linear score of one class.
-
-    Every descriptor's share of the score (`descriptor_scores`) is spread evenly over the pixels of its patch, so the
-    map adds up to the score.
-
-    Args:
-        image: uint8 (H, W, 3).
-        vocabulary, class_weights: as for `descriptor_scores`.
-        step, bin_sizes: as for `dense_sift`.
-
-    Returns:
-        float32 (H, W), signed.
-    """
-    descriptors, centres = dense_sift(image, step, bin_sizes)
-    scores = descriptor_scores(descriptors, vocabulary, class_weights)
-    half_sides = 2 * np.repeat(bin_sizes, len(centres) // len(bin_sizes))
-    return _spread(scores, centres, half_sides, image.shape[:2]).astype(np.float32)
-
-
-def _spread(scores: np.ndarray, centres: np.ndarray, half_sides: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Add each score to the pixels of a square around its centre, in equal parts; squares are cut at the border."""
-    corners = np.floor(centres - half_sides[:, None] + 0.5).astype(np.intp)
-    x0, y0 = np.maximum(corners, 0).T
-    x1, y1 = np.minimum(corners + 2 * half_sides[:, None], shape[::-1]).T
-    heights = scores / ((x1 - x0) * (y1 - y0))
-    steps = np.zeros((shape[0] + 1, shape[1] + 1))
-    for rows, columns, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
-        np.add.at(steps, (rows, columns), sign * heights)
-    return steps.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]

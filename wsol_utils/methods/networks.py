@@ -47,6 +47,17 @@ def denormalise(pixels: torch.Tensor) -> np.ndarray:
     return (images * 255).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
 
 
+def pixel_range(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return black and white as pixels, each (3, 1, 1) in the type of `pixels`: what lies between them is an image.
+
+    >>> black, white = pixel_range(torch.zeros(1))
+    >>> denormalise(torch.stack([black, white]).expand(2, 3, 1, 1)).flatten().tolist()
+    [0, 0, 0, 255, 255, 255]
+    """
+    mean, deviation = pixels.new_tensor([MEAN, DEVIATION])[:, :, None, None]
+    return -mean / deviation, (1 - mean) / deviation
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """Choose the device: CUDA, then Apple's MPS, then the CPU, or the one named.
 

@@ -9,7 +9,8 @@ from wsol_utils.companion.store import Arrays, remember
 from wsol_utils.datasets import load
 from wsol_utils.datasets.splits import DataSet, Split
 from wsol_utils.evaluation import boxes, statistics
-from wsol_utils.methods import cam, convnet, fisher, networks, saliency, training
+from wsol_utils.methods import cam, convnet, linear_svm, networks, saliency, training
+from wsol_utils.methods.encoding import FisherVector
 from wsol_utils.methods.jitter import jitter
 
 SEEDS, N_CLASSES, N_EPOCHS, WIDTH = (0, 1, 2), 20, 20, 0.25
@@ -107,7 +108,7 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
 def _fisher(dataset: DataSet, test: Split) -> np.ndarray:
     """100 where the SVM on Fisher vectors names a test image rightly, else 0."""
     train, val = dataset.split("train"), dataset.split("val")
-    vocabulary = fisher.fit_vocabulary(fisher.sample_descriptors(train.images[:1000], 60, 0), 64, 64, 0)
-    x, val_x, test_x = (fisher.encode_images(split.images, vocabulary) for split in (train, val, test))
-    machine = fisher.fit_linear(x, train.labels, val_x, val.labels)
+    encoder = FisherVector(64, 64, n_descriptors=60_000).fit(train.images[:1000])
+    x, val_x, test_x = (encoder.transform(split.images) for split in (train, val, test))
+    machine = linear_svm.fit_linear(x, train.labels, val_x, val.labels)
     return 100.0 * (machine.predict(test_x) == test.labels)
