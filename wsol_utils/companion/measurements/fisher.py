@@ -2,7 +2,7 @@
 
 import os
 import time
-from functools import partial
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -127,6 +127,7 @@ def _row(arm: str, of_seeds: list[Arrays], base: list[Arrays], multi_label: bool
     return [arm, str(of_seeds[0]["size"]), f"{costs:g}", shown, over]
 
 
+@lru_cache(maxsize=len(SEEDS))
 def splits(data: DataSet, seed: int) -> tuple[Split, Split, Split]:
     """Training, validation and test images; of scenes other training images for each seed."""
     size, n_of = SIZES[data.name], N_SCENES if data.name == "scenes" else {}
