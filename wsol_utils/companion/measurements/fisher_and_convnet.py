@@ -15,7 +15,7 @@ from wsol_utils.methods.fisher_network import FisherNetwork
 from wsol_utils.methods.jitter import jitter
 from wsol_utils.methods.linear_svm import fit_linear
 
-SEEDS, N_IMAGES = (0, 1, 2), (250, 500, 1000, 2000, 4000)
+SEEDS, N_IMAGES = (0, 1, 2), (250, 1000, 4000)
 N_SEEN = 60_000  # images, repeats counted, that each ConvNet learns from
 TEMPERATURES, SHARES = np.geomspace(0.02, 50, 60), np.linspace(0, 1, 21)
 
