@@ -180,6 +180,8 @@ def picture_sheet(
         b'\xff\xd8'
     """
     figure, axes = grid(len(rows), max(map(len, rows)), cell, title)
+    tallest = max(image.shape[0] / image.shape[1] for row in rows for image, *_ in row)
+    figure.set_size_inches(cell * axes.shape[1], (cell * tallest + 0.1) * len(rows) + 0.3 * bool(title))
     for row_axes, row in zip(axes, rows, strict=True):
         for ax, (image, *words) in zip(row_axes, row, strict=False):
             show_image(ax, image, *words[:1])
