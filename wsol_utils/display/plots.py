@@ -163,13 +163,13 @@ def signal_image(signal: np.ndarray, quantile: float = 0.995) -> np.ndarray:
 def photograph(figure: Figure, quality: int = 85) -> Image:
     """The figure as a JPEG for the notebook (sheets of photographs are several times smaller so), and close it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": quality})
+    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": quality, "optimize": True})
     plt.close(figure)
     return Image(buffer.getvalue(), format="jpeg")
 
 
 def picture_sheet(
-    rows: Sequence[Sequence[tuple]], title: str = "", cell: float = 1.6, quality: int = 60, names: Sequence[str] = ()
+    rows: Sequence[Sequence[tuple]], title: str = "", cell: float = 1.6, quality: int = 40, names: Sequence[str] = ()
 ) -> Image:
     """Rows of pictures as one JPEG: each an image (H, W, 3), words above and words below it, where these are given.
 
