@@ -102,3 +102,17 @@ def test_boxes_of_two_kinds_lie_on_the_image():
     assert truth.get_linestyle() == "-"
     assert prediction.get_linestyle() == "--"
     assert prediction.get_bbox().bounds == (0.5, 1.5, 4, 6)
+
+
+def test_a_sheet_of_rows_of_unequal_length_closes_its_figure():
+    image = np.zeros((4, 4, 3), np.uint8)
+    sheet = plots.picture_sheet([[(image, "above"), (image,)], [(image, "above", "below")]], "title", names=["a", "b"])
+    assert sheet.data[:2] == b"\xff\xd8"
+    assert not plt.get_fignums()
+
+
+def test_controls_are_dotted_among_curves():
+    ax = plots.curves({"fooled": [1, 2, 3], "random signs": [1, 1, 1]}, [1, 10, 100], xscale="log", title="rises")
+    assert [line.get_linestyle() for line in ax.lines] == ["-", ":"]
+    assert ax.get_xscale() == "log"
+    assert ax.lines[0].get_xdata().tolist() == [1, 10, 100]

@@ -77,10 +77,13 @@ def test_normalisation_goes_with_the_weights_before_it():
     assert (second[1].running_mean == 0).all()
 
 
-def test_similarities_equal_their_definitions():
+@pytest.mark.parametrize("signed", [True, False])
+def test_similarities_equal_their_definitions(signed):
     rng = np.random.default_rng(2)
     maps, others = rng.normal(size=(2, 3, 40, 48))
     others = others + 0.5 * maps
+    if not signed:
+        maps, others = np.abs(maps), np.abs(others)
     similarity = map_similarity(maps, others)
     for number, (one, other) in enumerate(zip(maps, others, strict=True)):
         ranks = np.corrcoef(rankdata(one), rankdata(other))[0, 1]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 
 COLOURS = {"truth": "#1a9850", "prediction": "#f46d43", "other": "#4575b4"}
 SEED_COLOURS = np.array([[220, 40, 40], [40, 60, 230], [40, 220, 230]], np.uint8)  # undefined, foreground, background
@@ -125,9 +126,14 @@ def contact_sheet(images: Sequence[np.ndarray], n_columns: int, gap: int = 4) ->
     return sheet
 
 
-def colour_map(score_map: np.ndarray, image: np.ndarray | None = None, opacity: float = 0.55) -> np.ndarray:
-    """The score map (H, W) in viridis from 0 to its maximum as an RGB image, laid on `image` if one is given."""
-    scaled = np.clip(score_map / (score_map.max() or 1.0), 0, 1)
+def colour_map(
+    score_map: np.ndarray, image: np.ndarray | None = None, opacity: float = 0.55, top: float | None = None
+) -> np.ndarray:
+    """The score map (H, W) in viridis from 0 to `top`, its maximum unless given, as an RGB image.
+
+    It is laid on `image` if one is given.
+    """
+    scaled = np.clip(score_map / (top or score_map.max() or 1.0), 0, 1)
     coloured = plt.get_cmap("viridis")(scaled)[..., :3] * 255
     return (coloured if image is None else opacity * coloured + (1 - opacity) * image).astype(np.uint8)
 
@@ -157,6 +163,46 @@ def signal_image(signal: np.ndarray, quantile: float = 0.995) -> np.ndarray:
 def photograph(figure: Figure, quality: int = 85) -> Image:
     """The figure as a JPEG for the notebook (sheets of photographs are several times smaller so), and close it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": quality})
+    figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": quality, "optimize": True})
     plt.close(figure)
     return Image(buffer.getvalue(), format="jpeg")
+
+
+def picture_sheet(
+    rows: Sequence[Sequence[tuple]], title: str = "", cell: float = 1.6, quality: int = 40, names: Sequence[str] = ()
+) -> Image:
+    """Rows of pictures as one JPEG: each an image (H, W, 3), words above and words below it, where these are given.
+
+    `names` are written at the left of the rows; a row may be shorter than the others.
+
+    Example:
+        >>> picture_sheet([[(np.zeros((4, 4, 3), np.uint8), "above", "below")]], names=["row"]).data[:2]
+        b'\xff\xd8'
+    """
+    figure, axes = grid(len(rows), max(map(len, rows)), cell, title)
+    tallest = max(image.shape[0] / image.shape[1] for row in rows for image, *_ in row)
+    figure.set_size_inches(cell * axes.shape[1], (cell * tallest + 0.1) * len(rows) + 0.3 * bool(title))
+    for row_axes, row in zip(axes, rows, strict=True):
+        for ax, (image, *words) in zip(row_axes, row, strict=False):
+            show_image(ax, image, *words[:1])
+            ax.set_xlabel(*words[1:] or [""], fontsize=8)
+    for ax, name in zip(axes[:, 0], names, strict=False):
+        ax.set_ylabel(name, fontsize=9)
+    return photograph(figure, quality)
+
+
+def curves(values: Mapping[str, ArrayLike], x: ArrayLike | None = None, **options: object) -> Axes:
+    """Named curves over `x` (the count from 0 unless given) in one small plot; a name that ends in "random signs" or
+    "control" is dotted. `options` are those of `Axes.set`, such as xlabel, ylabel, xscale and title.
+
+    Example:
+        >>> len(curves({"rises": [1, 2], "control": [1, 1]}, xlabel="step").lines)
+        2
+    """
+    _, ax = plt.subplots(figsize=(5.4, 2.8))
+    for name, each in values.items():
+        dotted = name.endswith(("random signs", "control"))
+        ax.plot(np.arange(len(each)) if x is None else x, each, "x:" if dotted else "o-", ms=3.5, label=name)
+    ax.set(**options)
+    ax.legend(fontsize=8)
+    return ax

@@ -71,10 +71,12 @@ def map_similarity(maps: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray
             scaled = [_scale(np.abs(each)) for each in pair]
             cell = tuple(side // HOG_CELLS for side in maps.shape[1:])
             histograms = [hog(each, pixels_per_cell=cell) for each in scaled]
+            absolute = spearmanr(*(each.ravel() for each in scaled)).statistic
+            signed = min(pair[0].min(), pair[1].min()) < 0  # else both have the same ranks
             rows.append(
                 {
-                    "spearman": spearmanr(*(each.ravel() for each in pair)).statistic,
-                    "spearman_absolute": spearmanr(*(each.ravel() for each in scaled)).statistic,
+                    "spearman": spearmanr(*(each.ravel() for each in pair)).statistic if signed else absolute,
+                    "spearman_absolute": absolute,
                     "ssim": structural_similarity(*scaled, data_range=1),
                     "hog": pearsonr(*histograms).statistic,
                 }
