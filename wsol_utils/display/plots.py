@@ -181,7 +181,8 @@ def picture_sheet(
     """
     figure, axes = grid(len(rows), max(map(len, rows)), cell, title)
     tallest = max(image.shape[0] / image.shape[1] for row in rows for image, *_ in row)
-    figure.set_size_inches(cell * axes.shape[1], (cell * tallest + 0.1) * len(rows) + 0.3 * bool(title))
+    below = 0.2 if any(len(words) > 1 for row in rows for _, *words in row) else 0.0
+    figure.set_size_inches(cell * axes.shape[1], (cell * tallest + 0.1 + below) * len(rows) + 0.3 * bool(title))
     for row_axes, row in zip(axes, rows, strict=True):
         for ax, (image, *words) in zip(row_axes, row, strict=False):
             show_image(ax, image, *words[:1])
@@ -192,17 +193,24 @@ def picture_sheet(
 
 
 def curves(values: Mapping[str, ArrayLike], x: ArrayLike | None = None, **options: object) -> Axes:
-    """Named curves over `x` (the count from 0 unless given) in one small plot; a name that ends in "random signs" or
-    "control" is dotted. `options` are those of `Axes.set`, such as xlabel, ylabel, xscale and title.
+    """Named curves over `x` (the count from 0 unless given) in one small plot.
+
+    A name that ends in "random signs" or "control" is dotted, in the colour of the curve named alike up to the comma.
+    `options` are those of `Axes.set`, such as xlabel, ylabel, xscale and title.
 
     Example:
         >>> len(curves({"rises": [1, 2], "control": [1, 1]}, xlabel="step").lines)
         2
     """
-    _, ax = plt.subplots(figsize=(5.4, 2.8))
+    _, ax = plt.subplots(figsize=(6.6, 2.8))
+    colours: dict[str, str] = {}
     for name, each in values.items():
-        dotted = name.endswith(("random signs", "control"))
-        ax.plot(np.arange(len(each)) if x is None else x, each, "x:" if dotted else "o-", ms=3.5, label=name)
+        dotted, stem = name.endswith(("random signs", "control")), name.split(",")[0]
+        style = {"linestyle": ":" if dotted else "-", "marker": "x" if dotted else "o", "ms": 3.5, "label": name}
+        (line,) = ax.plot(
+            np.arange(len(each)) if x is None else x, each, color=colours.get(stem) if dotted else None, **style
+        )
+        colours.setdefault(stem, line.get_color())
     ax.set(**options)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     return ax
