@@ -32,7 +32,8 @@ SEARCHING = ("R-CNN", "Fast R-CNN")
 DETECTORS = ("HOG template", *SEARCHING, "Faster R-CNN", "Faster R-CNN, torchvision's", "YOLO")
 LAYERS, KINDS = ("pool5", "fc6", "fc7"), ("as shipped", "fine-tuned", "fine-tuned from random weights")
 N_LAYERS, N_LAYER_BOXES, PARTS = 80, 40, ("images", "boxes", "labels", "scores")
-VOC_SIZE, VOC_EPOCHS, VOC_BUDGET, VOC_DETECTORS = 160, 5, 100, ("Fast R-CNN", "Faster R-CNN", "YOLO")
+VOC_SIZE, VOC_EPOCHS, VOC_BUDGET, VOC_DETECTORS = 160, N_EPOCHS, 100, ("Fast R-CNN", "Faster R-CNN", "YOLO")
+SCALE = 80.0  # of SqueezeNet's maps; set by hand, from 16 training photographs
 TRAINING_SPLITS = ("train", "train_with_boxes", "val")
 PAIRS = (("Fast R-CNN", "R-CNN"), ("Faster R-CNN", "Fast R-CNN"), ("Faster R-CNN", "YOLO"))
 
@@ -144,13 +145,24 @@ def _rows(
 
 
 class PhotographTrunk(nn.Module):
-    """SqueezeNet's convolutions, padded so that cell (i, j) is centred on its 16x16 pixels, as `Trunk` wants them."""
+    """SqueezeNet's convolutions, padded so that cell (i, j) is centred on its 16x16 pixels, as `Trunk` wants them.
+
+    Its maps are about a hundred times larger than those of our ConvNets (standard deviation 42 against 0.5); divided by
+    `SCALE` they suit heads that start from torch's usual weights.
+    """
 
     stride = 16
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.ZeroPad2d((9, 0, 9, 0)), weights.imagenet().network.features)
+        self.features = nn.Sequential(nn.ZeroPad2d((9, 0, 9, 0)), weights.imagenet().network.features, Divided())
+
+
+class Divided(nn.Module):
+    """Maps over `SCALE`."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps / SCALE
 
 
 def voc() -> Table:
