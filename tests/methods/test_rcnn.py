@@ -71,6 +71,21 @@ def test_the_detector_finds_squares_and_leaves_the_network_alone(trained, square
         assert (np.diff(one.scores) <= 0).all()
 
 
+def test_kept_features_give_the_same_detections(trained, squares):
+    images, boxes, _ = squares
+    detector, *_ = trained
+    proposals = proposals_around(boxes)[:3]
+    kept = detector.describe(images[:3], proposals)
+    for first, second in zip(
+        detector.detect(images[:3], proposals), detector.detect(images[:3], proposals, kept=kept), strict=True
+    ):
+        assert all(np.array_equal(*pair) for pair in zip(first, second, strict=True))
+    with pytest.raises(ValueError, match="The features kept are of other proposals"):
+        detector.detect(images[:3], proposals, kept=kept[:2])
+    with pytest.raises(RuntimeError, match="has not been trained; call fit first"):
+        RCNN(ConvNet(2, 32, 0.05), 2, size=32).describe(images[:3], proposals)
+
+
 def test_box_regression_repairs_shaken_proposals(trained, squares):
     images, boxes, _ = squares
     detector, *_ = trained

@@ -133,6 +133,15 @@ class RCNN:
         """Return the features of boxes (m, 4), float32 (m, D)."""
         return frozen_features(self.network, warp_boxes(image, boxes, self.size), self.layer).numpy()
 
+    def describe(self, images: np.ndarray, proposals: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return what SVMs and regressions look at: the features of each image's proposals, scaled, float32 (m, D).
+
+        Raises RuntimeError before `fit`.
+        """
+        if not hasattr(self, "scale"):
+            raise RuntimeError("This R-CNN has not been trained; call fit first.")
+        return [self.features(*pair) * self.scale for pair in zip(images, proposals, strict=True)]
+
     def fit(
         self,
         images: np.ndarray,
@@ -184,24 +193,29 @@ class RCNN:
         images: np.ndarray,
         proposals: Sequence[np.ndarray] | None = None,
         *,
+        kept: Sequence[np.ndarray] | None = None,
         regress: bool = True,
         least_score: float = -1.0,
         n_best: int = 100,
     ) -> list[Detections]:
         """Return the detections of each image: scores are distances to the SVMs, suppression takes IoU 0.3.
 
-        `regress=False` keeps the proposals as boxes. Raises RuntimeError before `fit`, ValueError for bad proposals.
+        `kept` are the features of the given proposals from `describe`, for a second look without the network;
+        `regress=False` keeps the proposals as boxes. Raises RuntimeError before `fit`, ValueError for bad proposals and
+        for features of another number of them.
         """
         if not hasattr(self, "svms"):
             raise RuntimeError("This R-CNN has not been trained; call fit first.")
-        found = []
-        for image, own in zip(images, all_proposals(images, self.propose, proposals), strict=True):
-            kept = self.features(image, own.numpy()) * self.scale
-            scores = torch.from_numpy(np.stack([svm.decision_function(kept) for svm in self.svms], axis=1))
+        found, given = [], all_proposals(images, self.propose, proposals)
+        if kept is not None and list(map(len, kept)) != list(map(len, given)):
+            raise ValueError("The features kept are of other proposals; give the proposals that they describe.")
+        for i, (image, own) in enumerate(zip(images, given, strict=True)):
+            rows = self.features(image, own.numpy()) * self.scale if kept is None else kept[i]
+            scores = torch.from_numpy(np.stack([svm.decision_function(rows) for svm in self.svms], axis=1))
             boxes = own[:, None].expand(-1, self.n_classes, 4).double()
             if regress:
-                offsets = np.stack([regressor.predict(kept) for regressor in self.regressors], axis=1)
+                offsets = np.stack([regressor.predict(rows) for regressor in self.regressors], axis=1)
                 boxes = clip_boxes_to_image(decode_boxes(torch.from_numpy(offsets).double(), boxes), image.shape[:2])
-            rows, labels = torch.nonzero(scores > least_score, as_tuple=True)
-            found.append(suppress(boxes[rows, labels], labels, scores[rows, labels], n_best=n_best))
+            which, labels = torch.nonzero(scores > least_score, as_tuple=True)
+            found.append(suppress(boxes[which, labels], labels, scores[which, labels], n_best=n_best))
         return found
