@@ -7,7 +7,7 @@ from wsol_utils.evaluation.boxes import iou
 from wsol_utils.evaluation.detection_metrics import detection_map
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.proposals import random_boxes
-from wsol_utils.methods.rcnn import RCNN, fine_tune, label_proposals, warp_boxes
+from wsol_utils.methods.rcnn import RCNN, fine_tune, label_proposals, near_proposals, warp_boxes
 
 RNG = np.random.default_rng(0)
 
@@ -124,3 +124,15 @@ def test_errors_name_the_thing_and_the_cure(squares):
         fine_tune(ConvNet(2, 64, 0.05), images[:1], *own, [[[0, 0, 30, 28]]], 1)
     with pytest.raises(ValueError, match="Conv2d has no linear layer to replace"):
         fine_tune(nn.Conv2d(3, 2, 1), images[:1], *own, [[[0, 0, 30, 28], [40, 40, 60, 60]]], 1)
+
+
+def test_near_proposals_know_their_image_and_object(squares):
+    _, boxes, labels = squares
+    proposals = proposals_around(boxes)
+    near = near_proposals(proposals, boxes, labels, 2, 0.6)
+    for i, j, own, truth, label in zip(*near, strict=True):
+        assert own.tolist() == np.asarray(proposals[i][j], float).tolist()
+        assert iou(own, truth)[0, 0] >= 0.6
+        assert label in labels[i][(boxes[i] == truth).all(1)]
+    n_near = sum((iou(own, truth).max(1) >= 0.6).sum() for own, truth in zip(proposals, boxes, strict=True))
+    assert len(near.images) == n_near > 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -56,6 +56,38 @@ def label_proposals(
     classes = np.where(found, np.append(np.asarray(labels, np.int64), n_classes)[best], n_classes)
     own = np.concatenate([np.asarray(boxes, np.float64).reshape(-1, 4), np.zeros((1, 4))])[best]
     return classes, np.where(found[:, None], own, proposals)
+
+
+class NearProposals(NamedTuple):
+    """Proposals that overlap an object: images int64 (n,), places int64 (n,) among the image's proposals, boxes and
+    true boxes float64 (n, 4), classes int64 (n,)."""
+
+    images: np.ndarray
+    places: np.ndarray
+    boxes: np.ndarray
+    truth: np.ndarray
+    classes: np.ndarray
+
+
+def near_proposals(
+    proposals: Sequence[np.ndarray],
+    boxes: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    n_classes: int,
+    least_iou: float = 0.5,
+) -> NearProposals:
+    """Return the proposals of all images that overlap an object by at least `least_iou`, with that object.
+
+    >>> near = near_proposals([[[0, 0, 5, 5], [9, 9, 12, 12]]], [[[0, 0, 5, 4]]], [[2]], 10)
+    >>> near.places.tolist(), near.classes.tolist()
+    ([0], [2])
+    """
+    parts = []
+    for i, (own, *truth) in enumerate(zip(proposals, boxes, labels, strict=True)):
+        classes, goal = label_proposals(np.asarray(own), *truth, n_classes, least_iou)
+        near = np.flatnonzero(classes < n_classes)
+        parts.append((np.full(len(near), i), near, np.asarray(own, np.float64)[near], goal[near], classes[near]))
+    return NearProposals(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def fine_tune(
