@@ -5,6 +5,7 @@ import torchvision
 from nbformat.v4 import new_code_cell, new_notebook
 
 from wsol_utils.companion import chapter, reproduction, settings
+from wsol_utils.evaluation import statistics
 
 
 @pytest.fixture
@@ -70,3 +71,11 @@ def test_of_another_data_set_only_the_claims_are_kept(folder, monkeypatch):
     (shown,) = chapter.on_photographs("01_second")
     assert shown.startswith("**voc2012**, by `wsol execute 01 --dataset voc2012`:")
     assert chapter.on_photographs("00_first") == []
+
+
+def test_a_judged_claim_is_printed_and_returned(capsys):
+    begun = chapter.begin("01_toy", "quick")
+    value = statistics.Interval(3.14159, 1.0, 5.0)
+    result = begun.judged("C8.1", "reproduced", value, {"mean box": 29.2468}, "a note", "ten images")
+    assert (result.seeds, result.control_values, result.value) == ((0,), {"mean box": 29.2}, 3.14159)
+    assert capsys.readouterr().out.endswith("C8.1 reproduced: 3.1 [1.0, 5.0] points {'mean box': 29.2}\n")

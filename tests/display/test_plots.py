@@ -116,3 +116,30 @@ def test_controls_are_dotted_among_curves():
     assert [line.get_linestyle() for line in ax.lines] == ["-", ":"]
     assert ax.get_xscale() == "log"
     assert ax.lines[0].get_xdata().tolist() == [1, 10, 100]
+
+
+def test_answers_wear_the_colour_of_their_question():
+    _, axes = plots.grid(1, 2)
+    boxes = np.array([[1, 1, 4, 4], [3, 3, 6, 6]])
+    image = np.zeros((8, 8, 3), np.uint8)
+    plots.show_answers(axes[0, 0], image, boxes, boxes + 1)
+    colours = [patch.get_edgecolor() for patch in axes[0, 0].patches]
+    assert [patch.get_linestyle() for patch in axes[0, 0].patches] == ["-", "--"] * 2
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+    plots.show_answers(axes[0, 1], image, boxes[:, :2], boxes[:, 2:])
+    assert [line.get_marker() for line in axes[0, 1].lines] == ["o", "x"] * 2
+
+
+def test_named_boxes_are_red_where_wrong_and_a_glow_leaves_the_image_bright():
+    _, axes = plots.grid(1, 2)
+    plots.name_boxes(axes[0, 0], [[1, 1, 4, 4], [3, 3, 6, 6]], ["bird", "fish"], [True, False])
+    assert [(text.get_text(), text.get_color()) for text in axes[0, 0].texts] == [
+        ("bird", "black"),
+        ("fish", "#d73027"),
+    ]
+    score_map = np.zeros((8, 8))
+    score_map[2, 3] = 4
+    plots.show_glow(axes[0, 1], np.zeros((8, 8, 3), np.uint8), score_map)
+    opacity = axes[0, 1].images[1].get_alpha()
+    assert opacity[2, 3] == 0.75
+    assert opacity.sum() == 0.75

@@ -7,7 +7,7 @@ from wsol_utils.evaluation.boxes import iou
 from wsol_utils.evaluation.detection_metrics import detection_map
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.proposals import random_boxes
-from wsol_utils.methods.rcnn import RCNN, fine_tune, label_proposals, warp_boxes
+from wsol_utils.methods.rcnn import RCNN, fine_tune, label_proposals, near_proposals, warp_boxes
 
 RNG = np.random.default_rng(0)
 
@@ -71,6 +71,21 @@ def test_the_detector_finds_squares_and_leaves_the_network_alone(trained, square
         assert (np.diff(one.scores) <= 0).all()
 
 
+def test_kept_features_give_the_same_detections(trained, squares):
+    images, boxes, _ = squares
+    detector, *_ = trained
+    proposals = proposals_around(boxes)[:3]
+    kept = detector.describe(images[:3], proposals)
+    for first, second in zip(
+        detector.detect(images[:3], proposals), detector.detect(images[:3], proposals, kept=kept), strict=True
+    ):
+        assert all(np.array_equal(*pair) for pair in zip(first, second, strict=True))
+    with pytest.raises(ValueError, match="The features kept are of other proposals"):
+        detector.detect(images[:3], proposals, kept=kept[:2])
+    with pytest.raises(RuntimeError, match="has not been trained; call fit first"):
+        RCNN(ConvNet(2, 32, 0.05), 2, size=32).describe(images[:3], proposals)
+
+
 def test_box_regression_repairs_shaken_proposals(trained, squares):
     images, boxes, _ = squares
     detector, *_ = trained
@@ -109,3 +124,15 @@ def test_errors_name_the_thing_and_the_cure(squares):
         fine_tune(ConvNet(2, 64, 0.05), images[:1], *own, [[[0, 0, 30, 28]]], 1)
     with pytest.raises(ValueError, match="Conv2d has no linear layer to replace"):
         fine_tune(nn.Conv2d(3, 2, 1), images[:1], *own, [[[0, 0, 30, 28], [40, 40, 60, 60]]], 1)
+
+
+def test_near_proposals_know_their_image_and_object(squares):
+    _, boxes, labels = squares
+    proposals = proposals_around(boxes)
+    near = near_proposals(proposals, boxes, labels, 2, 0.6)
+    for i, j, own, truth, label in zip(*near, strict=True):
+        assert own.tolist() == np.asarray(proposals[i][j], float).tolist()
+        assert iou(own, truth)[0, 0] >= 0.6
+        assert label in labels[i][(boxes[i] == truth).all(1)]
+    n_near = sum((iou(own, truth).max(1) >= 0.6).sum() for own, truth in zip(proposals, boxes, strict=True))
+    assert len(near.images) == n_near > 0

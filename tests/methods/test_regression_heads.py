@@ -7,6 +7,7 @@ from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.networks import normalise
 from wsol_utils.methods.regression_heads import (
     LAYERS,
+    features_of_layers,
     frozen_features,
     head_with_parameters,
     regress,
@@ -49,6 +50,17 @@ def test_the_backbone_is_bit_identical_after_training_a_head(layer):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert flags == [(module.training, [p.requires_grad for p in module.parameters()]) for module in network.modules()]
     assert all(p.grad is None for p in network.parameters())
+
+
+def test_one_pass_gives_the_features_of_all_layers():
+    network = ConvNet(4, 48, 0.1).train()
+    images, _ = squares(5)
+    together = features_of_layers(network, images, LAYERS, batch_size=2)
+    assert list(together) == list(LAYERS)
+    for layer, features in together.items():
+        assert torch.allclose(features, frozen_features(network, images, layer), atol=1e-5)
+    assert network.training
+    assert not network.features._forward_hooks
 
 
 def test_features_are_the_inputs_of_the_fully_connected_layers():

@@ -16,6 +16,7 @@ from wsol_utils.datasets.splits import DataSet
 from wsol_utils.display import plots
 from wsol_utils.evaluation import claims
 from wsol_utils.evaluation.claims import ClaimResult
+from wsol_utils.evaluation.statistics import Interval
 from wsol_utils.methods.networks import pick_device
 
 N_CLASSES = {"quick": 5, "laptop": 20}  # of tiny-imagenet; the paper profile takes them all
@@ -34,6 +35,21 @@ class Chapter:
     @property
     def claims_path(self) -> Path:
         return settings.run_folder(self.profile.name, self.dataset.name) / "claims" / f"{self.name}.json"
+
+    def judged(
+        self,
+        number: str,
+        verdict: str,
+        value: Interval,
+        controls: dict[str, float],
+        note: str = "",
+        data: str = "",
+        seeds: tuple[int, ...] = (),
+    ) -> ClaimResult:
+        """The result of a claim measured in points, its controls rounded; prints number, verdict, value, controls."""
+        controls = {control: float(f"{float(number):.3g}") for control, number in controls.items()}
+        print(f"{number} {verdict}: {value} points {controls}")
+        return ClaimResult(number, value.mean, "points", data, seeds or (self.seed,), verdict, value, controls, note)
 
     def finish(self, results: list[ClaimResult], measured: str = "on photographs") -> str:
         """Write the claims measured in this notebook where the pages find them.

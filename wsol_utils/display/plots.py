@@ -68,11 +68,11 @@ def show_map(
     return ax
 
 
-def draw_box(ax: Axes, box: Sequence[float], kind: str = "prediction") -> Axes:
+def draw_box(ax: Axes, box: Sequence[float], kind: str = "prediction", width: float = 2) -> Axes:
     """Draw a box (x0, y0, x1, y1): "truth" green and solid, "prediction" orange and dashed, "other" blue and dotted."""
     x0, y0, x1, y1 = box
     style = {"truth": "-", "prediction": "--", "other": ":"}[kind]
-    ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, lw=2, ls=style, ec=COLOURS[kind]))
+    ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, lw=width, ls=style, ec=COLOURS[kind]))
     return ax
 
 
@@ -83,13 +83,56 @@ def show_boxes(
     truth: Sequence[Sequence[float]] = (),
     title: str = "",
     kind: str = "prediction",
+    width: float = 2,
 ) -> Axes:
-    """Draw an image with its true boxes (k, 4) and boxes (n, 4) of a kind over them."""
+    """Draw an image with its true boxes (k, 4) and boxes (n, 4) of a kind over them, with lines of a width."""
     show_image(ax, image, title)
     for box in truth:
-        draw_box(ax, box, "truth")
+        draw_box(ax, box, "truth", width)
     for box in boxes:
-        draw_box(ax, box, kind)
+        draw_box(ax, box, kind, width)
+    return ax
+
+
+def outline(ax: Axes, box: Sequence[float], colour: str, line: str = "-", width: float = 1.6) -> Axes:
+    """Draw a box (x0, y0, x1, y1) in a colour of one's own, where boxes of one kind must be told apart."""
+    x0, y0, x1, y1 = box
+    ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, lw=width, ls=line, ec=colour))
+    return ax
+
+
+def show_answers(ax: Axes, image: np.ndarray, truth: np.ndarray, answers: np.ndarray) -> Axes:
+    """Draw an image with k boxes (k, 4) or points (k, 2) in a fixed order and the answers to each, in its colour.
+
+    The truth is a solid line or a ring, the answer a dashed line or a cross.
+    """
+    show_image(ax, image)
+    ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    for colour, own, answer in zip(("C0", "C1", "C3", "C4", "C6"), truth, answers, strict=False):
+        if len(own) == 4:
+            outline(outline(ax, own, colour), answer, colour, "--")
+        else:
+            ax.plot(*own, "o", mfc="none", mec=colour, mew=2)
+            ax.plot(*answer, "x", c=colour, mew=2)
+    return ax
+
+
+def name_boxes(
+    ax: Axes, boxes: Sequence[Sequence[float]], names: Sequence[str], right: Sequence[bool], width: float = 1.5
+) -> Axes:
+    """Draw predicted boxes (k, 4) with a name at each, black where the box is right and red where not."""
+    for (x0, y0, x1, y1), name, is_right in zip(boxes, names, right, strict=True):
+        draw_box(ax, (x0, y0, x1, y1), width=width)
+        colour = "black" if is_right else "#d73027"
+        back = {"facecolor": "white", "alpha": 0.6, "lw": 0, "pad": 0.5}
+        ax.text(x0 + 1, y0 + 1, name, fontsize=6, color=colour, va="top", bbox=back, clip_on=True)
+    return ax
+
+
+def show_glow(ax: Axes, image: np.ndarray, score_map: np.ndarray) -> Axes:
+    """Draw an image that stays bright, with a score map (H, W) glowing over it where it is high."""
+    glow = score_map.clip(0) / (score_map.max() or 1.0)
+    show_image(ax, image).imshow(glow, vmin=0, vmax=1, alpha=0.75 * glow)
     return ax
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -56,6 +56,38 @@ def label_proposals(
     classes = np.where(found, np.append(np.asarray(labels, np.int64), n_classes)[best], n_classes)
     own = np.concatenate([np.asarray(boxes, np.float64).reshape(-1, 4), np.zeros((1, 4))])[best]
     return classes, np.where(found[:, None], own, proposals)
+
+
+class NearProposals(NamedTuple):
+    """Proposals that overlap an object: images int64 (n,), places int64 (n,) among the image's proposals, boxes and
+    true boxes float64 (n, 4), classes int64 (n,)."""
+
+    images: np.ndarray
+    places: np.ndarray
+    boxes: np.ndarray
+    truth: np.ndarray
+    classes: np.ndarray
+
+
+def near_proposals(
+    proposals: Sequence[np.ndarray],
+    boxes: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    n_classes: int,
+    least_iou: float = 0.5,
+) -> NearProposals:
+    """Return the proposals of all images that overlap an object by at least `least_iou`, with that object.
+
+    >>> near = near_proposals([[[0, 0, 5, 5], [9, 9, 12, 12]]], [[[0, 0, 5, 4]]], [[2]], 10)
+    >>> near.places.tolist(), near.classes.tolist()
+    ([0], [2])
+    """
+    parts = []
+    for i, (own, *truth) in enumerate(zip(proposals, boxes, labels, strict=True)):
+        classes, goal = label_proposals(np.asarray(own), *truth, n_classes, least_iou)
+        near = np.flatnonzero(classes < n_classes)
+        parts.append((np.full(len(near), i), near, np.asarray(own, np.float64)[near], goal[near], classes[near]))
+    return NearProposals(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def fine_tune(
@@ -133,6 +165,15 @@ class RCNN:
         """Return the features of boxes (m, 4), float32 (m, D)."""
         return frozen_features(self.network, warp_boxes(image, boxes, self.size), self.layer).numpy()
 
+    def describe(self, images: np.ndarray, proposals: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return what SVMs and regressions look at: the features of each image's proposals, scaled, float32 (m, D).
+
+        Raises RuntimeError before `fit`.
+        """
+        if not hasattr(self, "scale"):
+            raise RuntimeError("This R-CNN has not been trained; call fit first.")
+        return [self.features(*pair) * self.scale for pair in zip(images, proposals, strict=True)]
+
     def fit(
         self,
         images: np.ndarray,
@@ -184,24 +225,29 @@ class RCNN:
         images: np.ndarray,
         proposals: Sequence[np.ndarray] | None = None,
         *,
+        kept: Sequence[np.ndarray] | None = None,
         regress: bool = True,
         least_score: float = -1.0,
         n_best: int = 100,
     ) -> list[Detections]:
         """Return the detections of each image: scores are distances to the SVMs, suppression takes IoU 0.3.
 
-        `regress=False` keeps the proposals as boxes. Raises RuntimeError before `fit`, ValueError for bad proposals.
+        `kept` are the features of the given proposals from `describe`, for a second look without the network;
+        `regress=False` keeps the proposals as boxes. Raises RuntimeError before `fit`, ValueError for bad proposals and
+        for features of another number of them.
         """
         if not hasattr(self, "svms"):
             raise RuntimeError("This R-CNN has not been trained; call fit first.")
-        found = []
-        for image, own in zip(images, all_proposals(images, self.propose, proposals), strict=True):
-            kept = self.features(image, own.numpy()) * self.scale
-            scores = torch.from_numpy(np.stack([svm.decision_function(kept) for svm in self.svms], axis=1))
+        found, given = [], all_proposals(images, self.propose, proposals)
+        if kept is not None and list(map(len, kept)) != list(map(len, given)):
+            raise ValueError("The features kept are of other proposals; give the proposals that they describe.")
+        for i, (image, own) in enumerate(zip(images, given, strict=True)):
+            rows = self.features(image, own.numpy()) * self.scale if kept is None else kept[i]
+            scores = torch.from_numpy(np.stack([svm.decision_function(rows) for svm in self.svms], axis=1))
             boxes = own[:, None].expand(-1, self.n_classes, 4).double()
             if regress:
-                offsets = np.stack([regressor.predict(kept) for regressor in self.regressors], axis=1)
+                offsets = np.stack([regressor.predict(rows) for regressor in self.regressors], axis=1)
                 boxes = clip_boxes_to_image(decode_boxes(torch.from_numpy(offsets).double(), boxes), image.shape[:2])
-            rows, labels = torch.nonzero(scores > least_score, as_tuple=True)
-            found.append(suppress(boxes[rows, labels], labels, scores[rows, labels], n_best=n_best))
+            which, labels = torch.nonzero(scores > least_score, as_tuple=True)
+            found.append(suppress(boxes[which, labels], labels, scores[which, labels], n_best=n_best))
         return found

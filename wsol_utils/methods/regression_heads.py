@@ -1,5 +1,7 @@
 """Localisation as regression: a head on the frozen features of a classifier learns boxes or key points as numbers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -23,35 +25,52 @@ def frozen_features(network: nn.Module, images: np.ndarray, layer: str = "conv",
     >>> frozen_features(network, np.zeros((2, 48, 48, 3), np.uint8)).shape
     torch.Size([2, 108])
     """
-    if layer not in LAYERS:
-        raise ValueError(f"Unknown layer {layer!r}; choose one of {', '.join(LAYERS)}.")
+    return features_of_layers(network, images, (layer,), batch_size)[layer]
+
+
+def features_of_layers(
+    network: nn.Module, images: np.ndarray, layers: Sequence[str], batch_size: int = 64
+) -> dict[str, torch.Tensor]:
+    """Return `frozen_features` of several layers from one pass of the network, {layer: float32 (N, D)}.
+
+    Raises ValueError as `frozen_features`.
+    """
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if layer == "conv" and not hasattr(network, "features"):
-        raise ValueError(
-            f"{type(network).__name__} has no part `features`; take a ConvNet, AlexNet, VGG or SqueezeNet."
-        )
-    if layer != "conv" and len(linear) != 3:
-        raise ValueError(
-            f"{type(network).__name__} has {len(linear)} fully connected layers, not three, so it has no {layer}; take "
-            'the layer "conv" or a ConvNet with head "fc".'
-        )
-    seen: list[torch.Tensor] = []
+    for layer in layers:
+        if layer not in LAYERS:
+            raise ValueError(f"Unknown layer {layer!r}; choose one of {', '.join(LAYERS)}.")
+        if layer == "conv" and not hasattr(network, "features"):
+            raise ValueError(
+                f"{type(network).__name__} has no part `features`; take a ConvNet, AlexNet, VGG or SqueezeNet."
+            )
+        if layer != "conv" and len(linear) != 3:
+            raise ValueError(
+                f"{type(network).__name__} has {len(linear)} fully connected layers, not three, so it has no {layer}; "
+                'take the layer "conv" or a ConvNet with head "fc".'
+            )
+    seen: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
 
-    def run(pixels: torch.Tensor) -> None:
-        if layer == "conv":
-            seen.append(nn.functional.adaptive_max_pool2d(network.features(pixels), POOLED).flatten(1))
-            return
-        place = linear[LAYERS.index(layer) - 1]
-        handle = place.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            network(pixels)
-        finally:
+    def pool(maps: torch.Tensor) -> None:
+        seen["conv"].append(nn.functional.adaptive_max_pool2d(maps, POOLED).flatten(1))
+
+    handles = []
+    try:
+        for layer in set(layers) - {"conv"}:
+            place = linear[LAYERS.index(layer) - 1]
+            handles.append(place.register_forward_pre_hook(lambda _, inputs, own=seen[layer]: own.append(inputs[0])))
+        if handles and "conv" in layers:
+            handles.append(network.features.register_forward_hook(lambda _, inputs, maps: pool(maps)))
+        with evaluating(network), torch.no_grad():
+            for start in range(0, len(images), batch_size):
+                pixels = normalise(images[start : start + batch_size]).to(device_of(network))
+                if handles:
+                    network(pixels)
+                else:
+                    pool(network.features(pixels))
+    finally:
+        for handle in handles:
             handle.remove()
-
-    with evaluating(network), torch.no_grad():
-        for start in range(0, len(images), batch_size):
-            run(normalise(images[start : start + batch_size]).to(device_of(network)))
-    return torch.cat(seen).float().cpu()
+    return {layer: torch.cat(parts).float().cpu() for layer, parts in seen.items()}
 
 
 def regression_head(

@@ -127,18 +127,10 @@ class HogDetector:
             ]
             positives = np.stack([hog_blocks(crop).ravel() for crop in crops])
             generator = np.random.default_rng([seed, label])
+            free = [_free_places(levels, objects, shape) for levels, objects in zip(pyramids, own, strict=True)]
             template, negatives = None, np.zeros((0, positives.shape[1]), np.float32)
             for n_windows in (NEGATIVES_PER_IMAGE, HARD_PER_IMAGE):
-                mined = [
-                    _background(
-                        levels,
-                        objects,
-                        template or Template(np.zeros((*shape, 36), np.float32), 0.0),
-                        n_windows,
-                        generator,
-                    )
-                    for levels, objects in zip(pyramids, own, strict=True)
-                ]
+                mined = [_background(places, shape, template, n_windows, generator) for places in free]
                 negatives = np.concatenate([negatives, *mined])
                 if len(negatives) == 0:
                     raise ValueError(
@@ -162,7 +154,7 @@ class HogDetector:
         for image in images:
             levels, windows = list(pyramid(image, self.factors)), []
             for label, template in enumerate(self.templates):
-                for factor, _, scores in _scored(levels, template):
+                for factor, scores in _scored(levels, template):
                     places = np.argwhere(scores > least_score)
                     rows = _windows(places, factor, template.shape)
                     windows.append((rows, np.full(len(rows), label), scores[tuple(places.T)]))
@@ -178,13 +170,11 @@ class HogDetector:
         return max(1, round(np.sqrt(self.n_blocks * ratio))), max(1, round(np.sqrt(self.n_blocks / ratio)))
 
 
-def _scored(
-    levels: Sequence[tuple[float, np.ndarray]], template: Template
-) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-    """The factor, blocks and scores of each level that the template fits into."""
+def _scored(levels: Sequence[tuple[float, np.ndarray]], template: Template) -> Iterator[tuple[float, np.ndarray]]:
+    """The factor and scores of each level that the template fits into."""
     for factor, blocks in levels:
         if blocks.shape[0] >= template.shape[0] and blocks.shape[1] >= template.shape[1]:
-            yield factor, blocks, template_scores(blocks, template)
+            yield factor, template_scores(blocks, template)
 
 
 def _windows(places: np.ndarray, factor: float, shape: tuple[int, int]) -> np.ndarray:
@@ -194,23 +184,39 @@ def _windows(places: np.ndarray, factor: float, shape: tuple[int, int]) -> np.nd
     return (boxes * (CELL / factor)).astype(np.float32)
 
 
+def _free_places(
+    levels: Sequence[tuple[float, np.ndarray]], objects: np.ndarray, shape: tuple[int, int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The blocks of each level that a template fits into, with the places (n, 2) that show no object of the class."""
+    found = []
+    for factor, blocks in levels:
+        n_rows, n_columns = blocks.shape[0] - shape[0] + 1, blocks.shape[1] - shape[1] + 1
+        if min(n_rows, n_columns) > 0:
+            places = np.indices((n_rows, n_columns)).reshape(2, -1).T
+            overlap = iou(_windows(places, factor, shape), objects).max(axis=1, initial=0)
+            found.append((blocks, places[overlap < LARGEST_IOU_OF_BACKGROUND]))
+    return found
+
+
 def _background(
-    levels: Sequence[tuple[float, np.ndarray]],
-    objects: np.ndarray,
-    template: Template,
+    free: list[tuple[np.ndarray, np.ndarray]],
+    shape: tuple[int, int],
+    template: Template | None,
     n_windows: int,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Features of the windows that show no object of the class and score best; equal scores are drawn at random."""
-    places, scores, windows = [], [], []
-    for factor, blocks, level in _scored(levels, template):
-        own = np.argwhere(level > -np.inf)
-        overlap = iou(_windows(own, factor, template.shape), objects).max(axis=1, initial=0)
-        own = own[overlap < LARGEST_IOU_OF_BACKGROUND]
-        places += [(len(windows), row, column) for row, column in own]
-        scores.append(level[tuple(own.T)])
-        windows.append(np.lib.stride_tricks.sliding_window_view(blocks, template.shape, axis=(0, 1)))
+    """Features of the free windows that score best, or of any without a template; equal scores are drawn at random."""
+    scores = [
+        template_scores(blocks, template)[tuple(places.T)] if template else np.zeros(len(places))
+        for blocks, places in free
+    ]
     best = -np.concatenate([np.zeros(0), *scores])
     order = np.lexsort((generator.random(len(best)), best))[:n_windows]
-    cut = [windows[k][row, column].transpose(1, 2, 0).ravel() for k, row, column in (places[i] for i in order)]
-    return np.array(cut, np.float32).reshape(len(order), template.weights.size)
+    ends = np.cumsum([len(places) for _, places in free])
+    cut = np.zeros((len(order), shape[0] * shape[1] * 36), np.float32)
+    for row, index in zip(cut, order, strict=True):
+        level = int(np.searchsorted(ends, index, side="right"))
+        blocks, places = free[level]
+        y, x = places[index - ends[level] + len(places)]
+        row[:] = blocks[y : y + shape[0], x : x + shape[1]].ravel()
+    return cut

@@ -1,8 +1,6 @@
 """Detectors compared on the same images, proposals and trunk: R-CNN, Fast and Faster R-CNN, YOLO, HOG templates."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 
 import numpy as np
@@ -16,6 +14,7 @@ from tqdm import tqdm
 from wsol_utils.companion import weights
 from wsol_utils.companion.measure import Table
 from wsol_utils.companion.store import Arrays, remember
+from wsol_utils.companion.timing import one_thread
 from wsol_utils.datasets import load
 from wsol_utils.datasets.splits import DataSet, Split, joined
 from wsol_utils.evaluation import claims, metrics
@@ -225,7 +224,7 @@ def _voc_run(dataset: DataSet, name: str, seed: int, size: int, budget: int, n_e
     if name in SEARCHING:
         searched = remember(_voc_search, dataset=dataset, size=size, budget=budget)
         searching, given = float(searched["seconds"]), {split: _split_up(searched, split) for split in given}
-    with _one_thread():
+    with one_thread():
         begun = time.process_time()
         examples = train.images, train.boxes, train.box_labels, given["train"]
         detector.fit(*examples, n_epochs=n_epochs, learning_rate=3e-4, seed=seed, progress=True)
@@ -297,7 +296,7 @@ def _scenes_run(dataset: DataSet, name: str, seed: int) -> Arrays:
 
 def _run(train: Split, test: Split, network: nn.Module, n_classes: int, name: str, seed: int) -> Arrays:
     """Detections of a detector with the processor's seconds of training, testing and searching, on one thread."""
-    with _one_thread():
+    with one_thread():
         begun = time.process_time()
         given = [[_search(image) for image in split.images] if name in SEARCHING else [] for split in (train, test)]
         searched = time.process_time()
@@ -309,17 +308,6 @@ def _run(train: Split, test: Split, network: nn.Module, n_classes: int, name: st
         "seconds": np.array([trained - searched, tested - trained, searched - begun]),
         **_packed(found),
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute on one thread, so that the processor's seconds can be compared."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _search(image: np.ndarray) -> np.ndarray:
