@@ -33,7 +33,7 @@ def test_every_layer_is_judged_before_and_after_fine_tuning():
     table = detectors.layers()
     assert [row[0] for row in table.rows] == [*detectors.KINDS, "gain", "gain over tuned random weights"]
     assert all(len(row) == len(table.header) for row in table.rows)
-    assert "C8.5 by SIGN(2)" in table.note
+    assert [result.id for result in table.claims] == ["C8.5"]
 
 
 @pytest.fixture
