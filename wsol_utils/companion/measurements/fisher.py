@@ -29,6 +29,7 @@ N_DESCRIPTORS = 40_000  # that mixtures are fitted on
 N_SCENES = {"train": 2000, "val": 250, "test": 400}
 STEPS = {"neither": lambda v: v, "only SSR": ssr, "only L2": l2, "both": lambda v: l2(ssr(v))}
 NETWORK = {"kind": "network"}
+SHORT = NETWORK | {"n_dimensions": [32, 8]}
 ARMS: dict[str, dict] = {
     BASE: {},
     **{f"K = {k}": {"n_components": k} for k in (4, 8, 16, 64, 128)},
@@ -56,8 +57,9 @@ ARMS: dict[str, dict] = {
     "two layers": NETWORK,
     **{f"two layers, projection {name}": NETWORK | {"projection": name} for name in ("max-margin", "pca", "random")},
     "two layers, projection learnt from shuffled labels": NETWORK | {"projection": "shuffled"},
-    "two layers, not stacked": NETWORK | {"stacked": False},
-    "two layers, not stacked, larger windows": NETWORK | {"stacked": False, "windows": [7]},
+    "two layers, 8 of the second": SHORT,  # a score a class is not enough for 32
+    "two layers, 8 of the second, not stacked": SHORT | {"stacked": False},
+    "two layers, 8 of the second, not stacked, larger windows": SHORT | {"stacked": False, "windows": [7]},
     "two layers, no L2": NETWORK | {"scaled": False},
     "two layers, no PCA": NETWORK | {"n_dimensions": [32, None]},
     "two layers, no L2, no PCA": NETWORK | {"scaled": False, "n_dimensions": [32, None]},

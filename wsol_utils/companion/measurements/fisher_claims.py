@@ -40,6 +40,8 @@ def judged(runs: Runs, arrangements: Runs, data: str, seeds: Sequence[int]) -> l
     place_counts = [over(arm, of=arrangements) for arm in ("three bands", "x and y appended")]
     second, equal_size = over("two layers"), over("two layers", "K = 96, as long as two layers")
     margin = over("two layers", "two layers, projection max-margin")
+    short = "two layers, 8 of the second"
+    stacked = over(short, f"{short}, not stacked")
     ranks = ["two layers", "two layers, projection pca", "two layers, projection random"]
     shuffled = over("two layers", "two layers, projection learnt from shuffled labels")
     cheaper = np.sum([r["projecting"] for r in runs["two layers, projection max-margin"]]) / np.sum(
@@ -89,9 +91,8 @@ def judged(runs: Runs, arrangements: Runs, data: str, seeds: Sequence[int]) -> l
             PCA_minus_random=over(ranks[1], ranks[2]).mean, class_scores_minus_those_of_shuffled_labels=shuffled.mean,
         ),
         result(
-            "C3.4", over("two layers", "two layers, not stacked"),
-            claims.sign(0.5, over("two layers", "two layers, not stacked")), "equal size after PCA by construction",
-            over_larger_windows_instead=over("two layers", "two layers, not stacked, larger windows").mean,
+            "C3.4", stacked, claims.sign(0.5, stacked), "both of equal size, by PCA to 8 numbers",
+            over_larger_windows_instead=over(short, f"{short}, not stacked, larger windows").mean,
         ),
         result(
             "C3.5", over("two layers", "two layers, no L2, no PCA"),
