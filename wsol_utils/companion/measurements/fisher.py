@@ -142,7 +142,7 @@ def _row(arm: str, of_seeds: list[Arrays], base: list[Arrays], multi_label: bool
     if multi_label:  # of classes, not of images: their spread is no interval
         means = np.mean(right, axis=1)
         shown = f"{means.mean():.1f} ({means.min():.1f} to {means.max():.1f})"
-        over = f"{means.mean() - np.mean(of_base):.1f}"
+        over = f"{round(means.mean() - np.mean(of_base), 1) + 0.0:.1f}"
     costs = np.median([run["C"] for run in of_seeds])
     return [arm, str(of_seeds[0]["size"]), f"{costs:g}", shown, over]
 
