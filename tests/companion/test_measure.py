@@ -149,7 +149,7 @@ def test_the_claims_about_fisher_vectors_follow_from_their_arms():
     good |= {f"K = {k}": share for k, share in {4: 0.5, 8: 0.57, 16: 0.64, 64: 0.75, 128: 0.8}.items()}
     good |= {f"D = {d}": share for d, share in {8: 0.5, 16: 0.6, 64: 0.75}.items()}
     good |= {"two layers, projection pca": 0.85, "two layers, projection random": 0.8}
-    good |= {"two layers, four sizes of windows": 0.95}
+    good |= {"two layers, four sizes of windows": 0.95, "two layers, 8 of the second": 0.6}
     runs = {arm: of(good.get(arm, 0.4)) for arm in measured_fisher.ARMS}
     joint = [run | {"projecting": np.array(9.0)} for run in runs["two layers"]]
     runs["two layers, projection max-margin"] = joint
