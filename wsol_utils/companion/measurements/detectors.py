@@ -1,6 +1,7 @@
 """Detectors compared on the same images, proposals and trunk: R-CNN, Fast and Faster R-CNN, YOLO, HOG templates."""
 
 import time
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -217,10 +218,13 @@ def _split_up(searched: Arrays, name: str) -> list[np.ndarray]:
 
 def _voc_run(dataset: DataSet, name: str, seed: int, size: int, budget: int, n_epochs: int) -> Arrays:
     """Train one detector on VOC's training photographs and look at the test photographs."""
-    makers = {"Fast R-CNN": {}, "Faster R-CNN": {"sides": (32, 64, 112)}, "YOLO": {"n_cells": 7, "n_units": 256}}
-    kinds = {"Fast R-CNN": FastRCNN, "Faster R-CNN": FasterRCNN, "YOLO": YOLO}
+    makers = {
+        "Fast R-CNN": FastRCNN,
+        "Faster R-CNN": partial(FasterRCNN, sides=(32, 64, 112)),
+        "YOLO": partial(YOLO, n_cells=7, n_units=256),
+    }
     train, test = _voc_splits(dataset)
-    detector = kinds[name](PhotographTrunk(), len(dataset.class_names), **makers[name], seed=seed)
+    detector = makers[name](PhotographTrunk(), len(dataset.class_names), seed=seed)
     searching, given = 0.0, {"train": None, "test": None}
     if name in SEARCHING:
         searched = remember(_voc_search, dataset=dataset, size=size, budget=budget)

@@ -55,7 +55,7 @@ def voc() -> Table:
         seeds=SEEDS,
         header=["training", "mAP over the area, % (seeds from to)", adaptation.POINTS],
         rows=rows,
-        note="One linear layer, settings chosen by cross-validation on the training photographs, unless said "
+        note="One linear layer and the settings that ship, which the table of settings sets beside others, unless said "
         f"otherwise. Scales {', '.join(map(str, factors))}, one an epoch in training, all in testing.",
     )
 
