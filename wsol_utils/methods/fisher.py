@@ -54,22 +54,30 @@ class Vocabulary:
 
     def posteriors(self, projected: np.ndarray) -> np.ndarray:
         """Soft assignments gamma (n, K) of projected descriptors to the Gaussians, each row summing to one."""
-        shares = self._shares(_powers(projected))
-        return shares / shares.sum(axis=1, keepdims=True)
+        return _posteriors(_powers(projected), self._factors())
 
-    def _shares(self, powers: np.ndarray) -> np.ndarray:
-        """Soft assignments (n, K) from `_powers`, but for a factor in each row."""
+    def _factors(self) -> np.ndarray:
+        """Logarithms of weighted densities as linear functions of `_powers`, (2D + 1, K), but for a constant."""
         constant = np.log(self.weights) - 0.5 * (np.log(self.variances) + self.means**2 / self.variances).sum(axis=1)
-        factors = np.column_stack([self.means / self.variances, -0.5 / self.variances, constant])
-        shares = powers @ factors.T.astype(powers.dtype)
-        shares -= shares.max(axis=1, keepdims=True)
-        np.maximum(shares, LEAST_LOG_SHARE, out=shares)
-        return np.exp(shares, out=shares)
+        return np.column_stack([self.means / self.variances, -0.5 / self.variances, constant]).T
 
 
 def _powers(projected: np.ndarray) -> np.ndarray:
     """Values, their squares and a one, (n, 2D + 1): log-likelihoods and Fisher vectors are linear in them."""
-    return np.column_stack([projected, projected**2, np.ones(len(projected), projected.dtype)])
+    n, n_dimensions = projected.shape
+    powers = np.ones((n, 2 * n_dimensions + 1), projected.dtype)
+    powers[:, :n_dimensions] = projected
+    np.square(projected, out=powers[:, n_dimensions:-1])
+    return powers
+
+
+def _posteriors(powers: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    shares = powers @ factors.astype(powers.dtype, copy=False)
+    shares -= shares.max(axis=1, keepdims=True)
+    np.maximum(shares, LEAST_LOG_SHARE, out=shares)
+    np.exp(shares, out=shares)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
 
 
 def fit_vocabulary(
@@ -133,12 +141,11 @@ def fisher_vector(descriptors: np.ndarray, vocabulary: Vocabulary, improved: boo
     projected = vocabulary.project(descriptors)
     if len(projected) == 0:
         return np.zeros(vocabulary.size, projected.dtype)
-    totals = np.zeros((len(vocabulary.weights), 2 * projected.shape[1] + 1))
+    factors = vocabulary._factors().astype(projected.dtype)
+    totals = np.zeros(factors.T.shape)
     for start in range(0, len(projected), BLOCK):
         powers = _powers(projected[start : start + BLOCK])
-        shares = vocabulary._shares(powers)
-        powers /= shares.sum(axis=1, keepdims=True)
-        totals += shares.T @ powers
+        totals += _posteriors(powers, factors).T @ powers
     first, second, count = np.split(totals, [projected.shape[1], 2 * projected.shape[1]], axis=1)
     means, deviations = vocabulary.means, np.sqrt(vocabulary.variances)
     scale = 1 / (len(projected) * np.sqrt(vocabulary.weights))[:, None]
