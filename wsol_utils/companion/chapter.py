@@ -40,16 +40,20 @@ class Chapter:
         self,
         number: str,
         verdict: str,
-        value: Interval,
+        value: Interval | float,
         controls: dict[str, float],
         note: str = "",
         data: str = "",
         seeds: tuple[int, ...] = (),
+        unit: str = "points",
     ) -> ClaimResult:
-        """The result of a claim measured in points, its controls rounded; prints number, verdict, value, controls."""
+        """The result of a claim, its controls rounded; prints number, verdict, value with its interval, controls."""
         controls = {control: float(f"{float(number):.3g}") for control, number in controls.items()}
-        print(f"{number} {verdict}: {value} points {controls}")
-        return ClaimResult(number, value.mean, "points", data, seeds or (self.seed,), verdict, value, controls, note)
+        interval = value if isinstance(value, Interval) else None
+        value = interval.mean if interval else float(value)
+        shown = f"{interval:{'' if unit.startswith('points') else '.2f'}}" if interval else f"{value:.2g}"
+        print(f"{number} {verdict}: {shown} {unit} {controls}")
+        return ClaimResult(number, value, unit, data, seeds or (self.seed,), verdict, interval, controls, note)
 
     def finish(self, results: list[ClaimResult], measured: str = "on photographs") -> str:
         """Write the claims measured in this notebook where the pages find them.
