@@ -125,11 +125,13 @@ def test_the_arms_of_the_fisher_pipeline_differ_in_what_they_name(tmp_path, monk
     arms["bands"] = {"kind": "pyramid", "grids": [[1, 1], [3, 1]]}
     network = {"kind": "network", "n_components": [2, 3], "n_dimensions": [4, 3], "n_folds": 2, "windows": [3]}
     arms["network"] = network | {"n_descriptors": 2000}
+    arms["rotated"] = network | {"n_descriptors": 2000, "rotated": True}
     runs = measured_fisher._runs(small, arms)
     sizes = {arm: int(run["size"]) for arm, (run,) in runs.items()}
     assert sizes == {
         "K = 4": 2 * 4 * 4, "only SSR": 2 * 2 * 4, "x and y appended": 2 * 2 * (4 + 2), "flips and crops": 2 * 2 * 4,
         "colour statistics": 2 * 2 * 4, "words": 6, "bands": 4 * 2 * 32 * 32, "network": 2 * 3 * 3 + 2 * 2 * 4,
+        "rotated": 2 * 3 * 40 + 2 * 2 * 32,
     }  # fmt: skip
     assert all(set(run["right"]) <= {0.0, 100.0} for (run,) in runs.values())
     assert runs["network"][0]["projecting"] > 0
@@ -149,6 +151,7 @@ def test_the_claims_about_fisher_vectors_follow_from_their_arms():
     good |= {f"K = {k}": share for k, share in {4: 0.5, 8: 0.57, 16: 0.64, 64: 0.75, 128: 0.8}.items()}
     good |= {f"D = {d}": share for d, share in {8: 0.5, 16: 0.6, 64: 0.75}.items()}
     good |= {"two layers, projection pca": 0.85, "two layers, projection random": 0.8}
+    good |= {"two layers, no L2, covariances with common axes": 0.9}
     good |= {"two layers, four sizes of windows": 0.95, "two layers, 8 of the second": 0.6}
     runs = {arm: of(good.get(arm, 0.4)) for arm in measured_fisher.ARMS}
     joint = [run | {"projecting": np.array(9.0)} for run in runs["two layers"]]
@@ -158,6 +161,11 @@ def test_the_claims_about_fisher_vectors_follow_from_their_arms():
     assert {number: result.verdict for number, result in results.items()} == {
         **{f"C2.{i}": "reproduced" for i in range(5, 11)}, **{f"C3.{i}": "reproduced" for i in range(1, 7)}
     }  # fmt: skip
+    assert results["C3.6"].value == pytest.approx(55, abs=2), "over windows at every point"
+    assert results["C3.5"].value == pytest.approx(50, abs=2), "over neither"
+    runs["two layers, no L2, covariances with common axes"] = of(0.4)
+    unneeded = {r.id: r.verdict for r in fisher_claims.judged(runs, placed, "drawn", (0, 1, 2))}
+    assert unneeded["C3.5"] == "not resolvable", "the control gains as much"
     runs["two layers"] = of(0.5)
     worse = {r.id: r.verdict for r in fisher_claims.judged(runs, placed, "drawn", (0, 1, 2))}
     assert worse["C3.1"] == worse["C3.2"] == worse["C3.3"] == "not reproduced"
@@ -174,8 +182,9 @@ def test_beliefs_are_calibrated_and_averaged_on_validation_images():
         np.testing.assert_allclose(np.exp(test).sum(1), 1)
         right, believed = (val.argmax(1) == labels).mean(), np.exp(val.max(1)).mean()
         assert believed == pytest.approx(right, abs=0.05)
-    mixed = fisher_and_convnet.average((test, val), fisher_and_convnet.beliefs(noise, noise, labels), labels)
+    mixed, share = fisher_and_convnet.average((test, val), fisher_and_convnet.beliefs(noise, noise, labels), labels)
     assert (mixed.argmax(1) == labels).mean() > (noise.argmax(1) == labels).mean() + 0.2
+    assert share > 0.8, "noise gets little weight"
 
 
 def test_both_networks_learn_from_the_same_images(tmp_path, monkeypatch):

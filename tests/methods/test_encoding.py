@@ -1,5 +1,6 @@
 """Encoders of images against their own pieces, one image at a time."""
 
+import pickle
 import weakref
 from functools import partial
 
@@ -16,10 +17,11 @@ from wsol_utils.methods import encoding, histograms
 from wsol_utils.methods.descriptors import append_places
 from wsol_utils.methods.encoding import BagOfWords, FisherVector, SpatialPyramid, encode_images, sample_descriptors
 from wsol_utils.methods.fisher import Vocabulary, fisher_vector, fit_vocabulary, l2
+from wsol_utils.methods.fisher_network import FisherNetwork
 from wsol_utils.methods.linear_svm import LinearSVM
 from wsol_utils.methods.sift import dense_sift
 
-ENCODERS = [FisherVector(2, 3), BagOfWords(4), SpatialPyramid(FisherVector(2, 3))]
+ENCODERS = [FisherVector(2, 3), BagOfWords(4), SpatialPyramid(FisherVector(2, 3)), FisherNetwork((2, 2), (4, 3))]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,20 @@ def test_are_estimators_as_scikit_learn_knows_them(encoder):
     assert clone(encoder).get_params().keys() == encoder.get_params().keys()
     with pytest.raises(NotFittedError, match="Call 'fit'"):
         encoder.transform([])
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: type(encoder).__name__)
+def test_keep_the_rules_that_scikit_learn_checks_on_tables_only(photos, encoder):
+    encoder, labels = clone(encoder), [0] * 6 + [1] * 6
+    if isinstance(encoder, FisherNetwork):
+        encoder.set_params(windows=(3,), n_folds=2)
+    encoder.set_params(**{name: False for name in ("progress", "encoder__progress") if name in encoder.get_params()})
+    before = repr(encoder.get_params())
+    assert encoder.fit(photos, labels) is encoder
+    assert repr(encoder.get_params()) == before, "fitting leaves the parameters"
+    encoded = encoder.transform(photos)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).transform(photos), encoded)
+    np.testing.assert_array_equal(encoder.fit(photos, labels).transform(photos), encoded)
 
 
 def test_fits_are_deterministic_and_valid(photos, vocabulary):
@@ -110,14 +126,22 @@ def test_images_are_taken_as_they_are_needed_and_let_go():
             return 10 * few
 
         def __getitem__(self, wanted):
-            images = [np.zeros((4, 4, 3), np.uint8) for _ in range(len(self))[wanted]]
+            some = range(len(self))[wanted]
+            images = [np.zeros((4, 4, 3), np.uint8) for _ in np.atleast_1d(some)]
             Lazy.loaded = [image for image in Lazy.loaded if image() is not None] + [weakref.ref(i) for i in images]
             Lazy.most = max(Lazy.most, len(Lazy.loaded))
-            return images
+            return images if isinstance(wanted, slice) else images[0]
 
     sums = encoding.on_all_cores(lambda image: int(image.sum()), Lazy(), progress=False)
     assert sum(1 for _ in sums) == 10 * few
     assert Lazy.most <= few
+
+    def describe(image):
+        return np.random.default_rng(0).random((5, 4)) + image[0, 0, 0], np.ones((5, 2))
+
+    Lazy.loaded, Lazy.most = [], 0
+    FisherVector(2, 3, describe=describe, progress=False).fit(Lazy())
+    assert 0 < Lazy.most <= few
 
 
 def test_images_without_contrast_teach_nothing():

@@ -170,3 +170,11 @@ def test_wrong_descriptors_are_refused():
         fisher.fit_vocabulary(np.zeros((50, 4)), 2, 5, seed=0)
     with pytest.raises(ValueError, match="at least 6"):
         histograms.fit_codebook(np.zeros((5, 4)), 6, seed=0)
+
+
+def test_what_is_not_finite_is_named_and_an_empty_set_contributes_nothing():
+    vocabulary = random_vocabulary(np.random.default_rng(0))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="hold NaN, infinite or huge numbers: leave those out"):
+            fisher_vector(np.array([[0.0, 1.0, 2.0], [0.0, bad, 1.0]]), vocabulary)
+    assert fisher.contributions(np.empty((0, 3)), vocabulary, np.ones((2, vocabulary.size))).shape == (0, 2)

@@ -120,6 +120,16 @@ def test_folds_keep_an_image_from_judging_itself(drawn):
     assert scores_for_the_own_label(1) > scores_for_the_own_label(3) + 0.1
 
 
+def test_controls_speak_one_language_in_all_folds(drawn):
+    images, labels = drawn
+    for projection in projections.WITHOUT_LABELS:
+        assert len({id(own) for own in small(projection=projection)._fit(images, labels)}) == 1
+    network = small(projection="shuffled")
+    own, whole = network._fit(images, labels), network.projection_
+    alike = [np.corrcoef(a, b)[0, 1] for projection in own for a, b in zip(projection, whole, strict=True)]
+    assert np.mean(alike) > 0.4, "the labels are shuffled once, not in each fold"
+
+
 def test_the_max_margin_objective_falls_and_folds_are_turned_alike():
     rng = np.random.default_rng(2)
     labels = np.arange(60) % 3
@@ -137,6 +147,8 @@ def test_bad_input_is_named(drawn):
         small().fit(images, labels * 0)
     with pytest.raises(ValueError, match="fewer than 20 images: give more, or pass fewer n_folds"):
         small(n_folds=20).fit(images, labels)
+    with pytest.raises(ValueError, match="1 x 1 windows have no 2 x 2 neighbours to stack: enlarge the images"):
+        small(windows=(5,)).fit(images, labels)
     with pytest.raises(ValueError, match="Windows of 50 x 50 points do not fit a grid of 6 x 6"):
         small(windows=(50,)).fit(images, labels)
     with pytest.raises(NotFittedError):

@@ -47,12 +47,12 @@ class Chapter:
         seeds: tuple[int, ...] = (),
         unit: str = "points",
     ) -> ClaimResult:
-        """The result of a claim, its controls rounded; prints number, verdict, value with its interval, controls."""
+        """The result of a claim, its controls rounded; prints number, verdict, value with its interval, the rest."""
         controls = {control: float(f"{float(number):.3g}") for control, number in controls.items()}
         interval = value if isinstance(value, Interval) else None
         value = interval.mean if interval else float(value)
         shown = f"{interval:{'' if unit.startswith('points') else '.2f'}}" if interval else f"{value:.2g}"
-        print(f"{number} {verdict}: {shown} {unit} {controls}")
+        print(f"{number} {verdict}: {' '.join(filter(None, [shown, unit, str(controls or '')]))}; {note}".rstrip("; "))
         return ClaimResult(number, value, unit, data, seeds or (self.seed,), verdict, interval, controls, note)
 
     def finish(self, results: list[ClaimResult], measured: str = "on photographs") -> str:

@@ -64,15 +64,16 @@ def sample_descriptors(
         ValueError: no image has any contrast.
     """
 
-    def draw(image_and_seed: tuple[np.ndarray, np.random.SeedSequence]) -> np.ndarray:
-        image, own_seed = image_and_seed
+    seeds = np.random.SeedSequence(seed).spawn(len(images))
+
+    def draw(i: int) -> np.ndarray:
+        image = images[i]
         descriptors, centres = describe(image)
-        kept = np.random.default_rng(own_seed).permutation(np.flatnonzero(descriptors.any(axis=1)))[:n_per_image]
+        kept = np.random.default_rng(seeds[i]).permutation(np.flatnonzero(descriptors.any(axis=1)))[:n_per_image]
         drawn = descriptors[kept]
         return append_places(drawn, centres[kept], image.shape[:2]) if places else drawn
 
-    seeds = np.random.SeedSequence(seed).spawn(len(images))
-    drawn = list(on_all_cores(draw, list(zip(images, seeds, strict=True)), progress, "descriptors"))
+    drawn = list(on_all_cores(draw, range(len(images)), progress, "descriptors"))
     if not any(map(len, drawn)):
         raise ValueError("There is nothing to learn a vocabulary from: give images with some contrast.")
     return np.concatenate(drawn)

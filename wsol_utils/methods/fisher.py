@@ -131,7 +131,7 @@ def fisher_vector(descriptors: np.ndarray, vocabulary: Vocabulary, improved: boo
         (2KD,)
 
     Raises:
-        ValueError: the descriptors do not fit the vocabulary.
+        ValueError: the descriptors do not fit the vocabulary, or are not finite.
 
     Example:
         >>> two = Vocabulary(np.zeros(1), np.eye(1), np.array([0.5, 0.5]), np.array([[-9.0], [9.0]]), np.ones((2, 1)))
@@ -152,6 +152,8 @@ def fisher_vector(descriptors: np.ndarray, vocabulary: Vocabulary, improved: boo
     mean_part = scale * (first - count * means) / deviations
     centred = (second - 2 * means * first + count * means**2) / vocabulary.variances
     vector = np.concatenate([mean_part.ravel(), (scale / np.sqrt(2) * (centred - count)).ravel()])
+    if not np.isfinite(vector).all():
+        raise ValueError("The descriptors hold NaN, infinite or huge numbers: leave those out.")
     return (l2(ssr(vector)) if improved else vector).astype(projected.dtype)
 
 
@@ -182,7 +184,7 @@ def contributions(projected: np.ndarray, vocabulary: Vocabulary, projection: np.
     factors = np.concatenate([linear - 2 * square * means, square, constant], axis=2)
     factors = factors.reshape(-1, factors.shape[2])
     powers = _powers(projected)
-    of_gaussians = (powers @ factors.T.astype(powers.dtype)).reshape(len(powers), -1, len(means))  # (n, m, K)
+    of_gaussians = (powers @ factors.T.astype(powers.dtype)).reshape(-1, len(projection), len(means))  # (n, m, K)
     return np.einsum("nmk,nk->nm", of_gaussians, vocabulary.posteriors(projected), optimize=True)
 
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from wsol_utils.methods.encoding import Describe, on_all_cores, sample_descriptors
 from wsol_utils.methods.fisher import contributions, fisher_vector, fit_vocabulary, l2
-from wsol_utils.methods.projections import PROJECTIONS, Projection
+from wsol_utils.methods.projections import PROJECTIONS, WITHOUT_LABELS, Projection
 from wsol_utils.methods.sift import dense_sift, grid_shape
 
 
@@ -49,10 +49,18 @@ def window_codes(contributed: np.ndarray, size: int, stride: int = 1) -> np.ndar
 def stack(codes: np.ndarray) -> np.ndarray:
     """Put 2 x 2 neighbouring codes (rows, columns, m) in a row: (rows - 1, columns - 1, 4 m).
 
+    Raises:
+        ValueError: fewer than two rows or columns.
+
     Example:
         >>> stack(np.arange(4.0).reshape(2, 2, 1)).tolist()
         [[[0.0, 1.0, 2.0, 3.0]]]
     """
+    if min(codes.shape[:2]) < 2:
+        raise ValueError(
+            f"{codes.shape[0]} x {codes.shape[1]} windows have no 2 x 2 neighbours to stack: enlarge the images, or pass "
+            "smaller windows, step or stride."
+        )
     return np.concatenate([codes[:-1, :-1], codes[:-1, 1:], codes[1:, :-1], codes[1:, 1:]], axis=2)
 
 
@@ -103,7 +111,8 @@ class FisherNetwork(TransformerMixin, BaseEstimator):
         stride: from one window to the next, in points of the grid.
         stacked: put 2 x 2 neighbours in a row.
         scaled: bring each code to length one before PCA.
-        n_folds: of the training images, for `fit_transform`; 1 trusts the projection on its own training images.
+        n_folds: of the training images, for `fit_transform`; 1 trusts the projection on its own training images, as
+            projections that see no labels ("pca", "random") always do.
         describe, step, bin_sizes: dense descriptors on a grid, the same for all scales.
         n_descriptors: about so many are drawn to learn each vocabulary from.
         random_state: seed of draws, folds and starts.
@@ -197,9 +206,11 @@ class FisherNetwork(TransformerMixin, BaseEstimator):
         self.vocabulary_ = fit_vocabulary(first, self.n_components[0], self.n_dimensions[0], seed)
         vectors = l2(np.array(list(on_all_cores(self._whole, images, self.progress, "first layer"))))
         learn: Projection = PROJECTIONS[self.projection]
+        if self.projection == "shuffled":  # once, or each fold would learn another labelling
+            labels = np.random.default_rng(seed).permutation(labels)
         self.projection_, anchors = learn(vectors, labels, seed)
         projections = [self.projection_] * len(images)
-        if self.n_folds > 1:
+        if self.n_folds > 1 and self.projection not in WITHOUT_LABELS:  # whose axes could turn from fold to fold
             if np.unique(labels, return_counts=True)[1].min() < self.n_folds:
                 raise ValueError(f"A class has fewer than {self.n_folds} images: give more, or pass fewer n_folds.")
             for kept, held_out in StratifiedKFold(self.n_folds, shuffle=True, random_state=seed).split(vectors, labels):

@@ -42,11 +42,6 @@ def max_margin(vectors: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.n
     return projection.detach().numpy(), anchors.detach().numpy()
 
 
-def shuffled_scores(vectors: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
-    """Class scores learnt from shuffled labels: a control."""
-    return class_scores(vectors, np.random.default_rng(seed).permutation(labels), seed)
-
-
 def principal_axes(vectors: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
     """As many principal axes as there are classes, which know nothing of labels: a control."""
     return _axes(vectors, len(np.unique(labels))), None
@@ -65,7 +60,8 @@ def _axes(vectors: np.ndarray, n_axes: int) -> np.ndarray:
 PROJECTIONS: dict[str, Projection] = {
     "scores": class_scores,
     "max-margin": max_margin,
-    "shuffled": shuffled_scores,
+    "shuffled": class_scores,  # of labels that were shuffled before
     "pca": principal_axes,
     "random": random_axes,
 }
+WITHOUT_LABELS = ("pca", "random")
