@@ -21,7 +21,7 @@ from wsol_utils.companion import localise, weights
 from wsol_utils.datasets import photographs
 from wsol_utils.datasets.images import read_image, resize_image
 from wsol_utils.display import plots
-from wsol_utils.methods import cam, graphcut, networks, saliency
+from wsol_utils.methods import cam, graphcut, networks
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--model", default="squeezenet1_0")
     options = parser.parse_args()
     plots.use_house_style()
-    classifier = weights.imagenet(options.model)
+    classifier = weights.by_name(options.model)
     with tempfile.TemporaryDirectory() as folder:
         paths = options.photographs or [Path(folder, f"{name}.png") for name in photographs.load(None)]
         if not options.photographs:
@@ -59,7 +59,7 @@ def stage_seconds(path: Path, classifier: weights.Classifier) -> dict[str, float
     network = classifier.network
     seen = timed("read and resize", lambda: resize_image(read_image(path), classifier.image_size))
     best = timed("name", lambda: int(networks.predict(network, seen[None])[0].argmax()))
-    salient = timed("saliency", lambda: saliency.ten_crop_saliency(network, seen[None], best))
+    salient = timed("saliency", lambda: localise.salience(network, seen[None], best))
     timed("GraphCut", lambda: graphcut.graphcut_masks(seen[None], salient))
     with suppress(ValueError):  # no global pooling, no map
         timed("activation map", lambda: cam.class_activation_map(network, networks.normalise(seen[None]), best))

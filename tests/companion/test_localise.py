@@ -1,6 +1,7 @@
 import csv
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torchvision
@@ -12,6 +13,8 @@ from wsol_utils.companion import weights
 from wsol_utils.companion.localise import localise, localise_all
 from wsol_utils.companion.weights import Classifier
 from wsol_utils.datasets.images import read_image
+from wsol_utils.methods import saliency
+from wsol_utils.methods.networks import normalise
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +53,8 @@ def test_boxes_lie_in_the_photograph_whatever_its_size(classifier, height, width
     found = localise(np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8), classifier)
     assert found.size == (width, height)
     for x0, y0, x1, y1 in (found.graphcut_box, found.cam_box):
-        assert 0 <= x0 <= x1 <= width
-        assert 0 <= y0 <= y1 <= height
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
     shares = [share for _, share in found.classes]
     assert len(shares) == 5
     assert shares == sorted(shares, reverse=True)
@@ -72,6 +75,76 @@ def test_a_network_without_global_pooling_has_no_activation_map():
     assert found.cam_box is None
     titles = [ax.get_title() for ax in localising.draw(found).axes]
     assert "no global pooling" in titles[3]
+
+
+@pytest.mark.parametrize("size", [(20, 5000), (5000, 20)])
+def test_a_long_photograph_can_be_seen_and_bears_its_name(classifier, size):
+    found = localise(np.zeros((*size, 3), np.uint8), classifier)
+    figure = localising.draw(found, "a_$100_note_with_a_name_that_is_far_too_long.jpg")
+    figure.canvas.draw()
+    for ax in figure.axes:
+        box = ax.get_window_extent()
+        assert min(box.width, box.height) > 10
+    assert figure.axes[0].get_title().startswith("a_$100_note_with_…s_far_too_long.jpg\n")
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", ["vit", "tiny-imagenet-fc"])
+def test_a_network_for_images_of_one_size_looks_once(name):
+    if name == "vit":
+        network = torchvision.models.VisionTransformer(32, 16, 1, 2, 8, 8, num_classes=5).eval()
+    else:
+        network = weights.by_name(name).network
+    size = network.image_size
+    image = np.random.default_rng(3).integers(0, 255, (size, size, 3), np.uint8)
+    once = saliency.saliency_map(network, normalise(image[None]), 2)
+    np.testing.assert_array_equal(localising.salience(network, image[None], 2), once)
+    found = localise(image, Classifier(network, tuple(map(str, range(100))), size, name))
+    assert found.activation_map is None
+
+
+def test_a_file_that_is_gone_stops_no_other(classifier, photos, capsys, looked_at):
+    (photos / "b" / "a_link.jpg").symlink_to(photos / "gone.jpg")
+    assert len(localise_all([photos / "b"], photos / "out", classifier)) == 1
+    said = capsys.readouterr().err
+    assert "Skipped: " in said
+    assert "a_link.jpg" in said
+    assert looked_at == ["cat.jpg"]
+
+
+def test_what_is_passed_over_in_a_folder_is_counted(classifier, photos, capsys, looked_at):
+    (photos / "b" / "sub").mkdir()
+    (photos / "b" / "photo.heic").write_text("of a kind that cannot be read")
+    (photos / "b" / ".hidden").write_text("")
+    localise_all([photos / "b"], photos / "out", classifier)
+    assert f"Passed over in {photos / 'b'}: 2 that do not end like a photograph." in capsys.readouterr().err
+
+
+def test_no_picture_replaces_another_or_a_sheet(classifier, photos, looked_at):
+    for name in ("Same.png", "same.jpg", "contact-sheet-1.png"):
+        (photos / "c").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20)).save(photos / "c" / name)
+    results = localise_all([photos / "c"], photos / "out", classifier)
+    assert [entry["picture"] for entry in results] == ["Same.jpg", "photograph-contact-sheet-1.jpg", "same-2.jpg"]
+    assert len(list((photos / "out").glob("*.jpg"))) == 4
+
+
+def test_sheets_and_csv_hold_what_the_json_holds(classifier, photos, looked_at, monkeypatch):
+    monkeypatch.setattr(localising, "PER_SHEET", 1)
+    output = photos / "out"
+    localise_all([photos / "a"], output, classifier)
+    assert len(localise_all([photos / "b"], output, classifier)) == 1
+
+    def held():
+        with (output / "localised.csv").open() as file:
+            rows = [row["file"] for row in csv.DictReader(file)]
+        assert rows == [entry["file"] for entry in json.loads((output / "localised.json").read_text())]
+        return len(rows), len(list(output.glob("contact-sheet-*.jpg")))
+
+    assert held() == (3, 3)
+    (output / "cat.jpg").unlink()
+    localise_all([photos / "b"], output, classifier)
+    assert held() == (2, 2), "whose picture was deleted is forgotten"
 
 
 def test_a_folder_gives_pictures_sheet_csv_and_json(classifier, photos, capsys, looked_at):

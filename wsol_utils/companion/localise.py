@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
 from wsol_utils.companion import weights
@@ -28,6 +29,8 @@ from wsol_utils.methods import cam, graphcut, networks, saliency
 
 N_CLASSES = 5
 PER_SHEET = 40  # photographs on a contact sheet
+SHEET = "contact-sheet-"
+MAX_ASPECT = 8  # of a photograph as drawn: a longer one is squeezed
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Localisation:
     size: (width, height) of the photograph, upright; photo: RGB uint8, at most 1,024 pixels long.
     classes: (class name, posterior) of the five best, the best first.
     seen: uint8 (S, S, 3), what the network saw: the photograph squashed to a square.
-    saliency_map: float32 (S, S), averaged over ten crops; mask: bool (S, S), by GraphCut from it.
+    saliency_map: float32 (S, S), see `salience`; mask: bool (S, S), by GraphCut from it.
     activation_map: float32 (S, S), or None for a network without global pooling.
     graphcut_box, cam_box: (x0, y0, x1, y1) in pixels of the photograph, ends exclusive.
     """
@@ -69,33 +72,51 @@ def localise(photo: str | Path | np.ndarray, classifier: Classifier | None = Non
     posterior = torch.tensor(networks.predict(network, seen[None])[0]).softmax(0).numpy()
     top = np.argsort(-posterior)[:N_CLASSES]
     best = int(top[0])
-    salient = saliency.ten_crop_saliency(network, seen[None], best)
+    salient = salience(network, seen[None], best)
     mask = largest_component(graphcut.graphcut_masks(seen[None], salient)[0])
     try:
         activation = cam.class_activation_map(network, networks.normalise(seen[None]), best)[0]
     except ValueError:  # no global pooling, no map
         activation = None
-    height, width = image.shape[:2]
-    stretch = np.array([width, height, width, height]) / classifier.image_size
+    size = image.shape[1], image.shape[0]
     return Localisation(
-        size=(width, height),
+        size=size,
         photo=fit_image(image, MAX_SIDE),
         classes=[(classifier.class_names[c], float(posterior[c])) for c in top],
         seen=seen,
         saliency_map=salient[0],
         mask=mask,
         activation_map=activation,
-        graphcut_box=(box_of_mask(mask) * stretch).round().astype(int).tolist(),
-        cam_box=None if activation is None else (box_from_map(activation) * stretch).round().astype(int).tolist(),
+        graphcut_box=_stretched(box_of_mask(mask), size, classifier.image_size),
+        cam_box=None if activation is None else _stretched(box_from_map(activation), size, classifier.image_size),
     )
 
 
-def draw(found: Localisation) -> Figure:
-    """The photograph with its classes, then saliency, GraphCut and activation map with their boxes, side by side."""
+def salience(network: nn.Module, images: np.ndarray, class_index: int) -> np.ndarray:
+    """Saliency averaged over ten crops, or of one whole look for a network that takes images of one size only.
+
+    >>> salience(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)), np.zeros((1, 8, 8, 3), np.uint8), 0).shape
+    (1, 8, 8)
+    """
+    try:
+        return saliency.ten_crop_saliency(network, images, class_index)
+    except (AssertionError, ValueError, RuntimeError):
+        return saliency.saliency_map(network, networks.normalise(images), class_index)
+
+
+def _stretched(box: np.ndarray, size: tuple[int, int], side: int) -> list[int]:
+    """The box in the whole pixels of the photograph that it touches, so that it is never empty."""
+    scale = np.array(size, dtype=np.int64)
+    return [*(box[:2] * scale // side).tolist(), *(-(-box[2:] * scale // side)).tolist()]
+
+
+def draw(found: Localisation, name: str = "") -> Figure:
+    """The photograph with its name and classes, then saliency, GraphCut and activation map with their boxes."""
     figure, axes = plots.grid(1, 4, cell=2.6)
     photo, salient, cut, activation = axes[0]
     (best, share), *others = found.classes
-    plots.show_image(photo, found.photo, f"{best} {share:.2f}")
+    short = name if len(name) <= 36 else f"{name[:17]}…{name[-18:]}"
+    plots.show_image(photo, found.photo).set_title(f"{short}\n{best} {share:.2f}".strip(), parse_math=False)
     photo.set_xlabel("\n".join(f"{name} {share:.2f}" for name, share in others), fontsize=7)
     plots.show_map(salient, np.minimum(found.saliency_map, np.quantile(found.saliency_map, 0.995)), "saliency map")
     plots.draw_box(plots.show_image(cut, plots.cut_out(found.seen, found.mask), "GraphCut and box"), found.graphcut_box)
@@ -107,6 +128,7 @@ def draw(found: Localisation) -> Figure:
         plots.draw_box(activation, found.cam_box)
     width, height = found.size
     for ax in axes[0]:
+        ax.set_aspect(np.clip(height / width, 1 / MAX_ASPECT, MAX_ASPECT) * width / height)
         for layer in ax.images:  # squares are stretched back, so that boxes are in pixels of the photograph
             layer.set_extent((-0.5, width - 0.5, height - 0.5, -0.5))
     return figure
@@ -115,8 +137,9 @@ def draw(found: Localisation) -> Figure:
 def localise_all(paths: Iterable[str | Path], output: Path, classifier: Classifier) -> list[dict]:
     """Localise photographs and the photographs of folders; write pictures, contact sheets, a CSV and a JSON.
 
-    A file that cannot be read is named on stderr and skipped. What an earlier call wrote to the same folder with the
-    same network is kept, so that a run that was stopped goes on. Returns the entries of the JSON, one a photograph.
+    A file that cannot be read is named on stderr and skipped. What an earlier call wrote to the same folder is kept and
+    stands in sheets, CSV and JSON too; photographs that the same network has seen are not looked at again, so that a
+    run that was stopped goes on. Returns the entries of the photographs asked for, as the JSON has them.
 
     Raises:
         OSError: a path is not there, or the output folder cannot be written or is in use.
@@ -127,32 +150,31 @@ def localise_all(paths: Iterable[str | Path], output: Path, classifier: Classifi
         output.mkdir(parents=True, exist_ok=True)
         with FileLock(output / ".lock", timeout=0):
             entries = _localise_each(asked, output, classifier)
-            results = [entries[str(path)] for path in asked if str(path) in entries]
-            write_atomically(output / "localised.csv", lambda temporary: _write_csv(temporary, results))
-            _write_sheets(output, results)
+            write_atomically(output / "localised.csv", lambda temporary: _write_csv(temporary, list(entries.values())))
+            _write_sheets(output, list(entries.values()))
     except Timeout:
         raise OSError(f"Another run is writing to {output}: wait for it, or name another output folder.") from None
-    return results
+    return [entries[str(path)] for path in asked if str(path) in entries]
 
 
 def _localise_each(asked: list[Path], output: Path, classifier: Classifier) -> dict[str, dict]:
     """Entries of all photographs by file, earlier ones included; the record is written after each."""
     record = output / "localised.json"
-    entries = _read_record(record)
+    entries = {file: entry for file, entry in _read_record(record).items() if (output / entry["picture"]).exists()}
     for path in tqdm(asked, "localising", unit="photograph"):
-        file, state = str(path), [path.stat().st_size, path.stat().st_mtime, classifier.source]
-        entry = entries.get(file)
-        if entry and entry["state"] == state and (output / entry["picture"]).exists():
-            continue
+        file = str(path)
         try:
+            state = [path.stat().st_size, path.stat().st_mtime, classifier.source]
+            if file in entries and entries[file]["state"] == state:
+                continue
             found = localise(path, classifier)
         except OSError as error:
             entries.pop(file, None)
             tqdm.write(f"Skipped: {error}", file=sys.stderr)
         else:
-            taken = {entry["picture"] for other, entry in entries.items() if other != file}
-            picture = next(name for name in _names(path.stem) if name not in taken)
-            _save(draw(found), output / picture)
+            taken = {entry["picture"].casefold() for other, entry in entries.items() if other != file}
+            picture = next(name for name in _names(path.stem) if name.casefold() not in taken)
+            _save(draw(found, path.name), output / picture)
             entries[file] = {
                 "file": file,
                 "picture": picture,
@@ -162,8 +184,13 @@ def _localise_each(asked: list[Path], output: Path, classifier: Classifier) -> d
                 "cam_box": found.cam_box,
                 "state": state,
             }
-        write_atomically(record, lambda temporary: temporary.write_text(json.dumps(list(entries.values()), indent=1)))
+        _write_record(record, entries)
+    _write_record(record, entries)
     return entries
+
+
+def _write_record(record: Path, entries: dict[str, dict]) -> None:
+    write_atomically(record, lambda temporary: temporary.write_text(json.dumps(list(entries.values()), indent=1)))
 
 
 def _read_record(record: Path) -> dict[str, dict]:
@@ -176,19 +203,25 @@ def _read_record(record: Path) -> dict[str, dict]:
 
 
 def _photographs(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are; of folders the files that end like a picture."""
+    """Files as they are; of folders the files that end like a picture; says how many others these hold."""
     found = []
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"There is no {path}: give photographs or folders of them.")
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        visible = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else [path]
+        inside = sorted(file for file in visible if file == path or file.suffix.lower() in SUFFIXES)
         if not inside:
             raise FileNotFoundError(f"{path} holds no photographs: give a folder with files such as JPEG or PNG.")
-        found += [file.resolve() for file in inside]
+        if passed := len(visible) - len(inside):
+            print(f"Passed over in {path}: {passed} that do not end like a photograph.", file=sys.stderr)
+        found += [file.parent.resolve() / file.name for file in inside]
     return list(dict.fromkeys(found))
 
 
 def _names(stem: str) -> Iterator[str]:
+    """Names of a picture to choose from, never one of a contact sheet."""
+    if stem.casefold().startswith(SHEET):
+        stem = f"photograph-{stem}"
     yield f"{stem}.jpg"
     for number in count(2):
         yield f"{stem}-{number}.jpg"
@@ -212,8 +245,11 @@ def _write_csv(path: Path, entries: list[dict]) -> None:
 
 
 def _write_sheets(output: Path, entries: list[dict]) -> None:
-    """The pictures at half their size, two in a row."""
-    for number, start in enumerate(range(0, len(entries), PER_SHEET), start=1):
+    """The pictures at half their size, two in a row; sheets of an earlier call that are too many go."""
+    sheets = [output / f"{SHEET}{number}.jpg" for number in range(1, 1 + -(-len(entries) // PER_SHEET))]
+    for surplus in set(output.glob(f"{SHEET}*.jpg")) - set(sheets):
+        surplus.unlink()
+    for sheet, start in zip(sheets, range(0, len(entries), PER_SHEET), strict=True):
         strips = [Image.open(output / entry["picture"]).reduce(2) for entry in entries[start : start + PER_SHEET]]
-        sheet = Image.fromarray(plots.contact_sheet([np.asarray(strip) for strip in strips], n_columns=2))
-        write_atomically(output / f"contact-sheet-{number}.jpg", partial(sheet.save, quality=85))
+        whole = Image.fromarray(plots.contact_sheet([np.asarray(strip) for strip in strips], n_columns=2))
+        write_atomically(sheet, partial(whole.save, quality=85))
