@@ -1,5 +1,6 @@
 """Both roads to the ImageNet weights: torch's cache, and what stands in when they are not to be had."""
 
+import hashlib
 import json
 import os
 import time
@@ -30,18 +31,30 @@ def torch_home(tmp_path, monkeypatch):
     return tmp_path / "hub" / "checkpoints"
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_0", "alexnet"])
+@pytest.mark.parametrize("name", ["squeezenet1_0", "alexnet", "googlenet", "resnet50"])
+@pytest.mark.filterwarnings("error")
 def test_weights_in_torchs_cache_are_found(torch_home, name):
-    network = torchvision.models.get_model(name)
+    network = torchvision.models.get_model(name, **({"init_weights": False} if name == "googlenet" else {}))
     url = torchvision.models.get_model_weights(name).DEFAULT.url
     torch.save(network.state_dict(), torch_home / url.rsplit("/", 1)[1])
     found = weights.imagenet(f"torchvision:{name}")
     for key, value in network.state_dict().items():
         torch.testing.assert_close(found.network.state_dict()[key], value)
+    assert getattr(found.network, "transform_input", False) == (name == "googlenet")
     assert len(found.class_names) == 1000
     assert found.index("goose") == 99
     with pytest.raises(ValueError, match="no class 'unicorn'; its 1000 classes begin tench"):
         found.index("unicorn")
+
+
+def test_weights_other_than_torchvisions_are_told(torch_home, monkeypatch):
+    path = torch_home / "squeezenet1_0-b66bff10.pth"
+    torch.save(torchvision.models.squeezenet1_0().state_dict(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    plain = "squeezenet1_0, ImageNet, from squeezenet1_0-b66bff10.pth"
+    assert weights.imagenet().source == f"{plain}, other weights than torchvision's (sha256 {digest})"
+    monkeypatch.setattr(weights, "_published_sha256", lambda path: digest)
+    assert weights.imagenet().source == plain
 
 
 def test_a_network_without_global_pooling_is_replaced_where_maps_are_needed(torch_home, capsys):

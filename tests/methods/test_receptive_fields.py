@@ -4,7 +4,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torchvision.models import efficientnet_b0, resnet18, squeezenet1_0
+from torchvision.models import efficientnet_b0, googlenet, resnet18, squeezenet1_0
 
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.networks import MEAN, normalise
@@ -76,8 +76,9 @@ def test_random_chains_see_what_their_gradients_reach(layers, row, column):
         (ConvNet(3, 96, 0.1), "features.7", (6, 5), 96),
         (squeezenet1_0(num_classes=3), "features.4", (5, 6), 96),
         (resnet18(num_classes=3), "layer1.1", (11, 10), 96),
+        (googlenet(num_classes=3, transform_input=True, init_weights=False), "inception3a", (5, 6), 96),
     ],
-    ids=["convnet", "squeezenet", "resnet"],
+    ids=["convnet", "squeezenet", "resnet", "googlenet"],
 )
 def test_networks_with_branches_see_what_their_gradients_reach(network, layer, position, size):
     field = receptive_field(network, layer, size)
@@ -162,11 +163,18 @@ def test_the_network_is_left_as_it_was(unchanged):
         receptive_field(watched, "fc", 64)
 
 
+class FirstRow(nn.Module):
+    def forward(self, pixels):
+        return pixels[:, :, 0][:, :, None]
+
+
 def test_errors_name_the_thing_and_the_cure():
     with pytest.raises(ValueError, match="Sequential has no layer 'conv1'"):
         receptive_field(network(), "conv1")
     with pytest.raises(ValueError, match=r"no receptive field smaller than the image, because of \w+Backward"):
         receptive_field(efficientnet_b0(num_classes=2), "features.4", 64)
+    with pytest.raises(ValueError, match="because of SelectBackward0"):
+        receptive_field(nn.Sequential(FirstRow()), "0", 16)
     with pytest.raises(ValueError, match="transposed convolution"):
         receptive_field(nn.Sequential(nn.ConvTranspose2d(3, 3, 3)), "0", 16)
     with pytest.raises(

@@ -34,6 +34,7 @@ from wsol_utils.methods.training import fit
 SECONDS_TO_ANSWER = 8  # for a server, before we go on without it
 HEADS = ("fc", "gap", "gmp")
 WIDTH, FC_WIDTH = 0.25, 0.125  # of the networks trained here, against the published conv64-256x4-full4096x2
+TRANSFORMS_INPUT = ("googlenet", "inception_v3")  # whose ImageNet weights want pixels normalised in another way
 OFFLINE = "tiny-imagenet-gap"  # names photographs where no ImageNet weights are to be had
 
 
@@ -82,13 +83,27 @@ def imagenet(name: str = "squeezenet1_0") -> Classifier:
     name = name.removeprefix("torchvision:")
     path = fetch_imagenet(name)
     weights = torchvision.models.get_model_weights(name).DEFAULT
-    network = torchvision.models.get_model(name)
+    options = {"transform_input": True, "init_weights": False} if name in TRANSFORMS_INPUT else {}
+    network = torchvision.models.get_model(name, **options)
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
         raise OSError(f"{path} holds no weights for {name}: remove the file and try again.") from error
     size = 227 if name.startswith("squeezenet") else 224
-    return Classifier(network.eval(), tuple(weights.meta["categories"]), size, f"{name}, ImageNet, from {path.name}")
+    source, digest = f"{name}, ImageNet, from {path.name}", _sha256(path)
+    if not digest.startswith(_published_sha256(path)):
+        source += f", other weights than torchvision's (sha256 {digest[:8]})"
+    return Classifier(network.eval(), tuple(weights.meta["categories"]), size, source)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _published_sha256(path: Path) -> str:
+    """How the hash of torchvision's own file begins: its name ends in that."""
+    return path.stem.rsplit("-", 1)[1]
 
 
 def fetch_imagenet(name: str = "squeezenet1_0") -> Path:
@@ -118,8 +133,7 @@ def fetch_imagenet(name: str = "squeezenet1_0") -> Path:
             got = Path(pooch.retrieve(url, None, fname=path.name, path=folder, downloader=downloader))
         except (OSError, requests.RequestException) as error:
             raise OSError(f"The download of the ImageNet weights of {name} failed ({error}). {manual}") from error
-        prefix = path.stem.rsplit("-", 1)[1]
-        if not hashlib.sha256(got.read_bytes()).hexdigest().startswith(prefix):
+        if not _sha256(got).startswith(_published_sha256(path)):
             raise OSError(f"The ImageNet weights of {name} arrived damaged. {manual}")
         write_atomically(path, lambda temporary: shutil.copyfile(got, temporary))
     return path

@@ -1,4 +1,4 @@
-"""Which of ImageNet's thousand classes (ILSVRC-2012) other data sets' classes stand for."""
+"""Which of ImageNet's thousand classes (ILSVRC-2012) VOC's classes stand for."""
 
 # Runs of indices, both ends counted. ImageNet has no person.
 VOC = {
@@ -32,21 +32,6 @@ def voc_groups() -> dict[str, list[int]]:
     ([281, 282, 283, 284, 285], 118, 19)
     """
     return {name: [index for run in runs.split() for index in _indices(run)] for name, runs in VOC.items()}
-
-
-def tiny_imagenet_indices(class_names: tuple[str, ...], categories: tuple[str, ...]) -> list[int]:
-    """The ImageNet index of each class of Tiny ImageNet, whose names come from its wnids by words.txt.
-
-    Raises:
-        ValueError: a class that is not among the categories.
-
-    >>> tiny_imagenet_indices(("tench",), ("tench", "goldfish"))
-    [0]
-    """
-    unknown = [name for name in class_names if name not in categories]
-    if unknown:
-        raise ValueError(f"ImageNet has no class named {unknown[0]!r}: give Tiny ImageNet's classes by their names.")
-    return [categories.index(name) for name in class_names]
 
 
 def _indices(run: str) -> range:

@@ -15,7 +15,8 @@ from wsol_utils.methods.networks import MEAN, device_of, normalise
 POSITIONWISE = {
     "AddBackward0", "CatBackward0", "CloneBackward0", "CudnnBatchNormBackward0", "EluBackward0", "GeluBackward0",
     "HardswishBackward0", "HardtanhBackward0", "LeakyReluBackward0", "MulBackward0", "NativeBatchNormBackward0",
-    "ReluBackward0", "SigmoidBackward0", "SiluBackward0", "SubBackward0", "TanhBackward0", "ToCopyBackward0",
+    "ReluBackward0", "SelectBackward0", "SigmoidBackward0", "SiluBackward0", "SubBackward0", "TanhBackward0",
+    "ToCopyBackward0", "UnsqueezeBackward0",
 }  # fmt: skip
 
 
@@ -79,7 +80,9 @@ def receptive_field(network: nn.Module, layer: str, image_size: int | tuple[int,
             return np.array([[0, 0], [1, 1], [1, 1]])
         sources = np.array([field(source) for source, _ in node.next_functions if source is not None])
         starts, ends, strides = sources.swapaxes(0, 1)
-        if (name not in POSITIONWISE and name not in WINDOWS) or (strides != strides[0]).any():
+        along_channels = getattr(node, "_saved_dim", 1) == 1  # selection, unsqueezing and concatenation only
+        kept = name in WINDOWS or (name in POSITIONWISE and along_channels)
+        if not kept or (strides != strides[0]).any():
             raise ValueError(
                 f"Layer {layer!r} has no receptive field smaller than the image, because of {name}; choose a layer "
                 "made of convolutions and pooling only."
