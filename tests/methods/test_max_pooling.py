@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import VGG, AlexNet
+from torchvision.models.vgg import make_layers
 
 from wsol_utils.evaluation.points import point_of_maximum
 from wsol_utils.methods.convnet import ConvNet, GlobalMax
@@ -15,6 +17,7 @@ from wsol_utils.methods.max_pooling import (
     to_convolutional,
 )
 from wsol_utils.methods.networks import normalise
+from wsol_utils.methods.receptive_fields import receptive_field
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (2, 80, 112, 3), np.uint8)
@@ -75,6 +78,40 @@ def test_both_networks_hold_the_same_numbers():
     sliding.eval()
     network.eval()
     torch.testing.assert_close(sliding(PIXELS[:, :, :48, :48])[:, :, 0, 0], network(PIXELS[:, :, :48, :48]))
+
+
+def narrow_alexnet():
+    network = AlexNet(4)
+    network.classifier[1], network.classifier[4] = nn.Linear(256 * 6 * 6, 12), nn.Linear(12, 8)
+    network.classifier[6] = nn.Linear(8, 4)
+    return network.eval()
+
+
+def narrow_vgg():
+    network = VGG(make_layers([4, "M"] * 4 + [6, "M"]), 4, init_weights=False)
+    network.classifier[0], network.classifier[3] = nn.Linear(6 * 7 * 7, 12), nn.Linear(12, 8)
+    network.classifier[6] = nn.Linear(8, 4)
+    return network.eval()
+
+
+@pytest.mark.parametrize("make", [narrow_alexnet, narrow_vgg])
+def test_alexnet_and_vgg_slide_as_they_are(make):
+    torch.manual_seed(0)
+    network = make()
+    sliding, pixels = to_convolutional(network), torch.randn(2, 3, 256, 224)
+    with torch.no_grad():
+        maps = sliding(pixels)
+        assert maps.shape == (2, 4, 2, 1)
+        own_size = sliding(pixels[:, :, :224])
+        torch.testing.assert_close(own_size[:, :, 0, 0], network(pixels[:, :, :224]), atol=1e-5, rtol=0)
+        for size, n_cells in ((224, 7), (200, 7), (161, 6)):
+            assert sliding.class_maps(torch.zeros(1, 3, size, 64)).shape == (1, 4, n_cells, 2)
+    kept = {parameter.data_ptr() for parameter in sliding.parameters()}
+    assert kept == {parameter.data_ptr() for parameter in network.parameters()}, "both hold the same numbers"
+    field = receptive_field(network, "features", 224)
+    centre = field.start[0] + (field.size[0] - 1) / 2
+    assert field.stride == (sliding.stride, sliding.stride)
+    assert abs(centre - sliding.inset - (sliding.stride - 1) / 2) <= 0.5, "a padded window's centre is its cell's"
 
 
 @pytest.mark.parametrize("size", [48, 64, 75, 96])
@@ -177,7 +214,8 @@ def test_a_spot_stays_in_its_place_at_every_scale(factor):
 
 
 def test_errors_name_the_thing_and_the_cure():
-    with pytest.raises(ValueError, match='Only a ConvNet with head "fc"'):
-        to_convolutional(ConvNet(4, 48, 0.05, "max"))
+    for network in (ConvNet(4, 48, 0.05, "max"), nn.Sequential()):
+        with pytest.raises(ValueError, match=r'no fully connected layers that can slide: a ConvNet with head "fc", Al'):
+            to_convolutional(network)
     with pytest.raises(ValueError, match="must have one shape"):
         multi_label_loss(torch.zeros(2, 3), torch.zeros(2))

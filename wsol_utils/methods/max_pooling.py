@@ -6,60 +6,78 @@ import numpy as np
 import torch
 from torch import nn
 
-from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.networks import device_of, evaluating, normalise
 
 TEST_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+GEOMETRY = {"ConvNet": (16, 0, 8), "AlexNet": (32, 16, 32), "VGG": (32, 0, 0)}  # of a SlidingConvNet
 
 
 class SlidingConvNet(nn.Module):
-    """A ConvNet whose fully connected layers slide over images of any size (Oquab et al. 2015, section 3).
+    """A network whose fully connected layers slide over images of any size (Oquab et al. 2015, section 3).
 
     `forward` gives the class maps of all windows that lie inside the image, (B, C, h, w): position (i, j) holds the
-    logits of the window whose features start at cell (2i, 2j). Windows are 16 pixels apart.
+    logits of the window that is i strides down and j to the right. A window holds `side` x `side` pooled cells.
+    `geometry`: pixels from one pooled cell to the next; pixels that the first is centred further in than half of that;
+    pixels that the row of pooled cells lacks to the image's length.
     To train it on image labels: `nn.Sequential(network, GlobalMax(), nn.Flatten())`.
     """
 
-    stride = 16
-
-    def __init__(self, features: nn.Sequential, head: nn.Sequential, side: int) -> None:
+    def __init__(
+        self,
+        features: nn.Sequential,
+        head: nn.Sequential,
+        side: int,
+        geometry: tuple[int, int, int] = GEOMETRY["ConvNet"],
+    ) -> None:
         super().__init__()
         self.features, self.head, self.side = features, head, side
+        self.stride, self.inset, self.lacking = geometry
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(pixels))
 
     def class_maps(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return class maps that cover the image: padded with zeros, cell (i, j) is centred on its 16x16 pixels."""
-        before = 8 * (self.side - 1)
+        """Return class maps that cover the image: padded with zeros, a cell is centred on its square of pixels."""
+        before = self.stride * (self.side - 1) // 2 + self.inset
         after = [
-            self.stride * (-(-size // self.stride) + self.side) - 8 - size - before for size in pixels.shape[:-3:-1]
+            self.stride * (-(-size // self.stride) + self.side - 1) + self.lacking - size - before
+            for size in pixels.shape[:-3:-1]
         ]
         return self(nn.functional.pad(pixels, (before, after[0], before, after[1])))
 
 
-def to_convolutional(convnet: ConvNet) -> SlidingConvNet:
-    """Turn the fully connected layers of a ConvNet into convolutions that share its weights (section 3).
+def to_convolutional(network: nn.Module) -> SlidingConvNet:
+    """Turn the fully connected layers of a network into convolutions that share its weights (section 3).
 
     A layer on maps of C x h x w becomes a convolution of h x w, the later ones 1x1; batch normalisation of units
     becomes that of channels. Both networks hold the same numbers: training one changes the other.
-    Raises ValueError for a network without fully connected layers.
+    Takes a ConvNet with head "fc" and torchvision's AlexNet and VGG; raises ValueError for another network.
 
+    >>> from wsol_utils.methods.convnet import ConvNet
     >>> to_convolutional(ConvNet(5, 32, 0.05))(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 5, 3, 3])
     """
-    if getattr(convnet, "head_name", None) != "fc":
-        raise ValueError('Only a ConvNet with head "fc" has fully connected layers; others give class maps already.')
-    pooling, _, *layers = convnet.head
-    side = round((layers[0].in_features / convnet.features[-2].num_features) ** 0.5)
-    head = [pooling]
+    kind = type(network).__name__
+    if kind == "ConvNet" and network.head_name == "fc":
+        pooling, _, *layers = network.head
+        side = round((layers[0].in_features / network.features[-2].num_features) ** 0.5)
+        head = [pooling]
+    elif kind in ("AlexNet", "VGG"):  # their adaptive pooling changes nothing at their own size
+        head, layers, side = [], list(network.classifier), network.avgpool.output_size[0]
+    else:
+        raise ValueError(
+            f'{kind} has no fully connected layers that can slide: a ConvNet with head "fc", AlexNet and VGG have; '
+            "a ConvNet with another head gives class maps already."
+        )
+    first = next(layer for layer in layers if isinstance(layer, nn.Linear))
     with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the shared ones replace
         for layer in layers:
             if isinstance(layer, nn.Linear):
-                head.append(shared_convolution(layer, kernel=side if layer is layers[0] else 1))
+                head.append(shared_convolution(layer, kernel=side if layer is first else 1))
             else:
                 head.append(_shared_norm(layer) if isinstance(layer, nn.BatchNorm1d) else layer)
-    return SlidingConvNet(convnet.features, nn.Sequential(*head), side).train(convnet.training)
+    sliding = SlidingConvNet(network.features, nn.Sequential(*head), side, GEOMETRY[kind])
+    return sliding.train(network.training)
 
 
 def multi_label_loss(logits: torch.Tensor, label_sets: torch.Tensor) -> torch.Tensor:
