@@ -1,4 +1,6 @@
 import copy
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -70,6 +72,41 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(state(whole), state(again), strict=True))
 
 
+def _train_until_killed(path, moment, n_threads):
+    torch.set_num_threads(n_threads)
+
+    def flip_or_die(images, generator):
+        if moment == "training" and path.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return flip(images, generator)
+
+    def write_half_and_die(state, file, save=torch.save):
+        save(state, file)
+        if path.exists():
+            os.truncate(file, file.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = write_half_and_die if moment == "writing" else torch.save
+    fit(network(), bars, 3, augment=flip_or_die, checkpoint=path, **SETTINGS)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("moment", ["training", "writing"])
+def test_sigkill_in_the_second_epoch_is_made_good_bit_for_bit(tmp_path, moment):
+    path = tmp_path / "run.pt"
+    process = torch.multiprocessing.get_context("spawn").Process(
+        target=_train_until_killed, args=(path, moment, torch.get_num_threads())
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    whole, resumed = network(), network()
+    history = fit(whole, bars, 3, augment=flip, **SETTINGS)
+    assert len(torch.load(path, weights_only=True)["history"]) == 1
+    assert fit(resumed, bars, 3, augment=flip, checkpoint=path, **SETTINGS) == history
+    assert all(torch.equal(a, b) for a, b in zip(state(whole), state(resumed), strict=True))
+
+
 def test_dropout_and_order_come_from_the_seed_alone():
     runs = []
     for seed, noise in ((3, 0), (3, 1), (4, 0)):
@@ -126,6 +163,8 @@ def test_errors_name_the_thing_and_the_cure(tmp_path):
     fit(network(), bars, 1, checkpoint=path, **SETTINGS)
     with pytest.raises(ValueError, match="delete it or name another path"):
         fit(network(), bars, 2, checkpoint=path, **SETTINGS)
+    with pytest.raises(ValueError, match=r"is of .*, not of .*'recipe': 'narrow'\}; delete it or name another path"):
+        fit(network(), bars, 1, checkpoint=path, recipe="narrow", **SETTINGS)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(OSError, match="cannot be read; delete it to train from the start"):
         fit(network(), bars, 1, checkpoint=path, **SETTINGS)

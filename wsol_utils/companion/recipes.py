@@ -99,7 +99,16 @@ def make_shipped(name: str) -> Path:
 
     checkpoint = settings.store_folder() / "checkpoints" / f"{name}.pt"
     together = SharedTrunk(list(networks.values())).to(pick_device())
-    fit(together, epochs, recipe.n_epochs, loss=loss, seed=recipe.seed, augment=jitter, checkpoint=checkpoint)
+    fit(
+        together,
+        epochs,
+        recipe.n_epochs,
+        loss=loss,
+        seed=recipe.seed,
+        augment=jitter,
+        checkpoint=checkpoint,
+        recipe=f"{recipe}, {dataset.fingerprint}",
+    )
     path = settings.weights_folder() / f"{name}.safetensors"
     state = {}
     for head, network in networks.items():

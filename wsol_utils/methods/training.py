@@ -25,6 +25,7 @@ def fit(
     seed: int = 0,
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
     checkpoint: str | Path | None = None,
+    recipe: str | None = None,
     evaluate: Callable[[nn.Module], dict] | None = None,
     progress: bool = True,
 ) -> list[dict]:
@@ -36,8 +37,9 @@ def fit(
     k heads (B, C, k), and targets; `augment` takes uint8 images (B, H, W, 3) and a generator. Records hold epoch, loss,
     accuracy (share of images whose best class is among their labels), the schedule's learning rate, and what
     `evaluate(network)` returns. With a `checkpoint` path the state is written after every epoch; the same call goes on
-    from there. Where `torch.distributed` is set up, each process takes its part of every batch, and the gradients are
-    averaged (`DistributedDataParallel`); batch normalisation then sees a process's part only.
+    from there. `recipe` says what the settings do not, such as the data, the widths and the loss: a checkpoint of
+    another recipe is refused. Where `torch.distributed` is set up, each process takes its part of every batch, and the
+    gradients are averaged (`DistributedDataParallel`); batch normalisation then sees a process's part only.
 
     Raises ValueError for epochs of unequal length, a batch that processes cannot share equally or a checkpoint of other
     settings, OSError for one that is damaged or cannot be written, RuntimeError if the loss is no longer finite.
@@ -56,6 +58,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, n_steps, cycle_momentum=False)
     generator = torch.Generator().manual_seed(seed)
     settings = {"n_epochs": n_epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
+    settings |= {"recipe": recipe} if recipe else {}
     history = _resume(checkpoint, settings, network, optimiser, schedule, generator) if checkpoint else []
     network.to(memory_format=torch.channels_last)
     shared = DistributedDataParallel(network) if n_processes > 1 else network
