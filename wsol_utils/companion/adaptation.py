@@ -39,16 +39,16 @@ def photographs() -> tuple[Split, Split, tuple[str, ...]]:
 
 
 @torch.no_grad()
-def features(images: np.ndarray) -> torch.Tensor:
-    """SqueezeNet's last feature maps (N, 512, h, w), in half precision to save memory."""
+def features(images: np.ndarray, factor: float = 1.0) -> torch.Tensor:
+    """SqueezeNet's last feature maps (N, 512, h, w) of rescaled images, in half precision to save memory."""
     kept = weights.imagenet().network.features
     parts = tqdm(np.array_split(images, -(-len(images) // 20)), "features", leave=False)
-    return torch.cat([kept(networks.normalise(part)).half() for part in parts])
+    return torch.cat([kept(networks.normalise(max_pooling.rescale(part, factor))).half() for part in parts])
 
 
 def at_scales(images: np.ndarray) -> list[torch.Tensor]:
     """Features of the images at each of `FACTORS`."""
-    return [features(max_pooling.rescale(images, factor)) for factor in FACTORS]
+    return [features(images, factor) for factor in FACTORS]
 
 
 def make() -> Path:

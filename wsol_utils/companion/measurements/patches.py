@@ -9,7 +9,7 @@ from torch import nn
 from wsol_utils.companion import adaptation, settings, weights
 from wsol_utils.companion.measure import Table
 from wsol_utils.datasets.splits import Split
-from wsol_utils.evaluation import metrics, statistics
+from wsol_utils.evaluation import boxes, metrics, statistics
 from wsol_utils.methods import convnet, jitter, max_pooling, networks, patch_tiling, training
 
 UPRIGHT = ("cat", "cow", "dog", "horse", "person", "sheep")  # their heads are on top, as a rule
@@ -36,6 +36,8 @@ def voc() -> Table:
         maps = max_pooling.multi_scale_maps(network, test.images, adaptation.FACTORS)
         scores = pool(torch.tensor(maps)).numpy()
         rows.append([f"lists of labels, {pooling}", "", _mean_ap(scores, test), *places(maps, test, class_names)])
+    centre = np.broadcast_to(boxes.centre_gaussian(size, size), (len(test), n_classes, size, size))
+    rows.append(["the centre of every image, a control", "", "", *places(centre, test, class_names)])
     return Table(
         title="Boxes or lists of labels: the 2014 transfer beside weak training",
         data=f"VOC 2012, {len(learnt)} training and {len(test)} test images squashed to {size}x{size}",
@@ -61,7 +63,8 @@ def _from_scratch(seen: np.ndarray, targets: np.ndarray, n_outputs: int) -> nn.M
     """The ConvNet trained on nothing but these patches."""
     network = convnet.ConvNet(n_outputs, adaptation.PATCH_SIZE, 0.25, head="gap", seed=0).to(networks.pick_device())
     checkpoint = settings.store_folder() / "checkpoints" / "patches-from-scratch.pt"
-    training.fit(network, lambda epoch: (seen, targets), 12, augment=jitter.jitter, checkpoint=checkpoint)
+    kind = f"{len(seen)} patches of {n_outputs} kinds"
+    training.fit(network, lambda epoch: (seen, targets), 12, augment=jitter.jitter, checkpoint=checkpoint, recipe=kind)
     return network
 
 
