@@ -37,6 +37,7 @@ def test_a_measured_table_is_kept_and_shown_with_its_data_and_command(results):
     assert shown.startswith("**Boxes**\n\n| method | % |\n|---|---|\n| CAM | 50.0 |\n\nten images; 2 seeds; measured ")
     assert shown.endswith("by `python -m wsol_utils measure toy`. No controls.")
     assert chapter.on_photographs("01_toy") == [shown]
+    assert measure.claims_of("01_toy") == []
 
 
 def test_errors_name_the_thing_and_the_cure(results):
@@ -45,6 +46,9 @@ def test_errors_name_the_thing_and_the_cure(results):
     measure.measure("toy").write_text("{}")
     with pytest.raises(RuntimeError, match=r"toy\.json holds no table: restore it with git, or measure it again"):
         measure.tables_of("01_toy")
+    measure.measure("toy").write_text("no json")
+    with pytest.raises(RuntimeError, match=r"toy\.json holds no table"):
+        measure.claims_of("01_toy")
 
 
 def test_every_measurement_has_its_function_and_what_ships_can_be_shown():
@@ -53,6 +57,8 @@ def test_every_measurement_has_its_function_and_what_ships_can_be_shown():
         assert callable(getattr(measure.import_module(f"wsol_utils.companion.measurements.{module}"), function)), name
         assert (settings.notebooks_folder() / f"{notebook}.ipynb").exists()
         measure.tables_of(notebook)
+    everywhere = {result.id for result in chapter.shipped_claims()}
+    assert {result.id for result in measure.claims_of("01_fisher_vectors")} <= everywhere
 
 
 def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images():

@@ -78,4 +78,7 @@ def test_a_judged_claim_is_printed_and_returned(capsys):
     value = statistics.Interval(3.14159, 1.0, 5.0)
     result = begun.judged("C8.1", "reproduced", value, {"mean box": 29.2468}, "a note", "ten images")
     assert (result.seeds, result.control_values, result.value) == ((0,), {"mean box": 29.2}, 3.14159)
-    assert capsys.readouterr().out.endswith("C8.1 reproduced: 3.1 [1.0, 5.0] points {'mean box': 29.2}\n")
+    assert capsys.readouterr().out.endswith("C8.1 reproduced: 3.1 [1.0, 5.0] points {'mean box': 29.2}; a note\n")
+    exact = begun.judged("C5.1", "reproduced", 1e-7, {}, unit="")
+    assert (exact.value, exact.interval) == (1e-7, None)
+    assert capsys.readouterr().out == "C5.1 reproduced: 1e-07\n"

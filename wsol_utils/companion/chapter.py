@@ -61,7 +61,7 @@ class Chapter:
         Returns Markdown: their table and rules, then what was `measured` elsewhere and ships with the project.
         """
         write_atomically(self.claims_path, lambda path: path.write_text(claims.to_json(results)))
-        parts = [claims.claims_table(results), claims.rules_in_words(results)]
+        parts = [claims.claims_table(results), claims.rules_in_words([*results, *measure.claims_of(self.name)])]
         if photographs := on_photographs(self.name):
             parts += [f"### Measured {measured}, shipped with the project", *photographs]
         return "\n\n".join(parts)
@@ -104,8 +104,12 @@ def claims_folder(dataset: str = "scenes") -> Path:
 
 
 def shipped_claims() -> list[ClaimResult]:
-    """All claims as measured by the run that was committed with the notebooks."""
-    return [result for path in sorted(claims_folder().glob("*.json")) for result in read_claims(path)]
+    """All claims as measured by the run that was committed with the notebooks, and with the tables that ship."""
+    return [
+        result
+        for path in sorted(claims_folder().glob("*.json"))
+        for result in read_claims(path) + measure.claims_of(path.stem)
+    ]
 
 
 def on_photographs(name: str) -> list[str]:

@@ -75,18 +75,38 @@ def tables_of(notebook: str) -> list[str]:
     return [_markdown(_path(name)) for name in names if _path(name).exists()]
 
 
+def claims_of(notebook: str) -> list[ClaimResult]:
+    """The claims that were judged with a notebook's measured tables.
+
+    Raises:
+        RuntimeError: a file is damaged.
+    """
+    names = [name for name, (shown_in, _) in MEASUREMENTS.items() if shown_in == notebook]
+    return [result for name in names if _path(name).exists() for result in _read(_path(name))[1]]
+
+
 def _markdown(path: Path) -> str:
+    made, results = _read(path)
     try:
-        made = json.loads(path.read_text())
         table = markdown_table(made["header"], made["rows"])
         seeds = f"{len(made['seeds'])} seed{'s' if len(made['seeds']) > 1 else ''}"
         source = f"{made['data']}; {seeds}; measured {made['date']} by `{made['command']}`. {made['note']}"
         parts = [f"**{made['title']}**", table, source]
-        if results := from_json(json.dumps(made.get("claims", []))):
-            parts.append(claims_table(results))
-        return "\n\n".join(parts)
-    except (ValueError, KeyError, TypeError) as error:
-        raise RuntimeError(f"{path} holds no table: restore it with git, or measure it again.") from error
+        return "\n\n".join([*parts, claims_table(results)] if results else parts)
+    except (KeyError, TypeError) as error:
+        raise _damaged(path) from error
+
+
+def _read(path: Path) -> tuple[dict, list[ClaimResult]]:
+    try:
+        made = json.loads(path.read_text())
+        return made, from_json(json.dumps(made.get("claims", [])))
+    except (ValueError, AttributeError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> RuntimeError:
+    return RuntimeError(f"{path} holds no table: restore it with git, or measure it again.")
 
 
 def _path(name: str) -> Path:

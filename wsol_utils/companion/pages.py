@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sphinx.cmd.build import main as sphinx_build
 
-from wsol_utils.companion import chapter, notebooks, settings
+from wsol_utils.companion import chapter, measure, notebooks, settings
 from wsol_utils.evaluation import claims
 
 PICTURES = {"image/jpeg": "jpg", "image/png": "png"}
@@ -102,7 +102,7 @@ def _all_claims(run: Path, titles: dict[str, str]) -> dict[str, str]:
         path = run / "claims" / f"{name}.json"
         path = path if path.exists() else settings.results_folder() / "claims" / f"{name}.json"
         if path.exists():
-            results = chapter.read_claims(path)
+            results = chapter.read_claims(path) + measure.claims_of(name)
             every += results
             parts.append(f"## [{title}]({name}.ipynb)\n\n{claims.claims_table(results)}\n")
     return {"claims": "\n".join(parts), "rules": claims.rules_in_words(every)}

@@ -48,7 +48,8 @@ def remember(function: Callable[..., Arrays], **arguments: object) -> Arrays:
 
 def versions() -> dict[str, str]:
     """The versions that a number or a weight depends on."""
-    return {"wsol_utils": __version__, "torch": version("torch"), "python": platform.python_version()}
+    packages = {name: version(name) for name in ("torch", "numpy", "scikit-learn")}
+    return {"wsol_utils": __version__, **packages, "python": platform.python_version()}
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

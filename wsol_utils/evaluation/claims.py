@@ -182,14 +182,16 @@ def claims_table(results: Sequence[ClaimResult]) -> str:
 
 
 def short_table(results: Sequence[ClaimResult]) -> str:
-    """Return number, claim, measured value and verdict of results as a Markdown table, to be read at a glance.
+    """Return number, claim, measured value, data and verdict of results as a Markdown table, to be read at a glance.
 
     >>> print(short_table([ClaimResult("C5.4", 3.1, "points", "scenes", [0], "reproduced")]).splitlines()[0])
-    | Claim | In our words | Measured | Verdict |
+    | Claim | In our words | Measured | On | Verdict |
     """
-    rows = [["Claim", "In our words", "Measured", "Verdict"]]
+    rows = [["Claim", "In our words", "Measured", "On", "Verdict"]]
     for result in sorted(results, key=_by_number):
-        rows.append([result.id, claim(result.id).sentence, _measured(result), f"**{result.verdict}**"])
+        n_seeds = len(result.seeds)
+        data = f"{result.data}; {n_seeds} seed{'s' if n_seeds > 1 else ''}"
+        rows.append([result.id, claim(result.id).sentence, _measured(result), data, f"**{result.verdict}**"])
     return _markdown(rows)
 
 

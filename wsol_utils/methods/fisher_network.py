@@ -58,8 +58,8 @@ def stack(codes: np.ndarray) -> np.ndarray:
     """
     if min(codes.shape[:2]) < 2:
         raise ValueError(
-            f"{codes.shape[0]} x {codes.shape[1]} windows have no 2 x 2 neighbours to stack: enlarge the images, or pass "
-            "smaller windows, step or stride."
+            f"{codes.shape[0]} x {codes.shape[1]} windows have no 2 x 2 neighbours to stack: enlarge the images, or "
+            "pass smaller windows, step or stride."
         )
     return np.concatenate([codes[:-1, :-1], codes[:-1, 1:], codes[1:, :-1], codes[1:, 1:]], axis=2)
 
