@@ -7,8 +7,11 @@ from PIL import Image, ImageDraw
 from torchvision.models import squeezenet1_0
 
 from wsol_utils.companion import weights
-from wsol_utils.companion.measurements import detectors
+from wsol_utils.companion.measurements import detector_tables, detectors
 from wsol_utils.datasets import voc
+from wsol_utils.evaluation import claims
+from wsol_utils.methods import faster_rcnn
+from wsol_utils.methods.detection import Detections
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +22,67 @@ def few(tmp_path, monkeypatch):
         monkeypatch.setattr(detectors, name, value)
 
 
-def test_every_detector_has_a_row_and_every_pair_its_difference(monkeypatch):
-    shown = ("R-CNN", "Fast R-CNN", "Faster R-CNN", "Faster R-CNN, torchvision's", "YOLO")
+def test_every_detector_has_a_row_every_pair_its_difference_and_three_claims_are_judged(monkeypatch):
+    shown = ("R-CNN", "Fast R-CNN", "Faster R-CNN", "Faster R-CNN of torchvision", "YOLO")
     monkeypatch.setattr(detectors, "DETECTORS", shown)
     table = detectors.scenes()
-    assert [row[0] for row in table.rows] == [*shown, *(f"{a} minus {b}" for a, b in detectors.PAIRS)]
+    assert [row[0] for row in table.rows] == [*shown, *(f"{a} minus {b}" for a, b in detector_tables.PAIRS)]
     assert all(len(row) == len(table.header) for row in table.rows)
     assert table.rows[0][1].endswith("(1.0)")
     assert table.rows[0][3].endswith("(1.0)")
+    assert [result.id for result in table.claims] == ["C8.7", "C8.8", "C8.9"]
+
+
+def test_the_detector_of_torchvision_has_the_settings_of_ours():
+    network = weights.shipped("scenes-gap").network
+    ours, theirs = faster_rcnn.FasterRCNN(network, 10), detectors.TorchvisionFasterRCNN(network, 10).detector
+    for training in (True, False):
+        for proposer in (ours.proposer.train(training), theirs.rpn.train(training)):
+            assert (proposer.pre_nms_top_n(), proposer.post_nms_top_n()) == (500, 100)
+    for name in ("score_thresh", "nms_thresh", "detections_per_img"):
+        assert getattr(theirs.roi_heads, name) == getattr(ours.heads, name)
+    for own, other in ((ours.heads, theirs.roi_heads), (ours.proposer, theirs.rpn)):
+        for part in ("proposal_matcher", "fg_bg_sampler"):
+            assert vars(getattr(own, part)) == vars(getattr(other, part))
+
+
+def fake_runs(n_right, seconds):
+    """Three seeds: each detector finds the first n of 20 objects and takes background for objects in the others."""
+    truth = [np.array([[0.0, 0, 20, 20]])] * 20, [np.array([0])] * 20, 1
+    runs = []
+    for seed in range(3):
+        run = {}
+        for name, n in n_right.items():
+            places = [truth[0][i] if i < n else np.array([[50.0, 50, 70, 70]]) for i in range(20)]
+            found = [Detections(box, np.array([0]), np.array([1 - i / 20])) for i, box in enumerate(places)]
+            run[name] = {"seconds": np.array([1 + seed, seconds[name], 3.0]), **detector_tables.packed(found)}
+        runs.append(run)
+    return detector_tables.Comparison(runs, truth, (20, 20))
+
+
+def test_equal_detectors_share_convolutions_at_no_loss_and_yolo_is_faster_and_finds_fewer():
+    names = ("R-CNN", "Fast R-CNN", "Faster R-CNN", "Faster R-CNN of torchvision", "YOLO")
+    compared = fake_runs(
+        dict(zip(names, (18, 18, 18, 19, 9), strict=True)), dict(zip(names, (50, 5, 4, 4, 2), strict=True))
+    )
+    of = {result.id: result for result in compared.judged("fake", (0, 1, 2))}
+    assert of["C8.7"].verdict == of["C8.8"].verdict == claims.REPRODUCED
+    assert of["C8.7"].control_values["times faster without proposals"] == 10
+    assert of["C8.8"].control_values["of torchvision minus Fast"] > 0
+    assert of["C8.9"].interval.low > 0
+    assert "time reproduced, mAP reproduced, background not reproduced" in of["C8.9"].note
+    assert of["C8.9"].verdict == claims.NOT_REPRODUCED
+    assert of["C8.9"].control_values == {"background of Faster": 10, "background of YOLO": 55}
+
+
+def test_detectors_far_apart_are_not_equal_and_a_slow_yolo_is_not_faster():
+    names = ("R-CNN", "Fast R-CNN", "Faster R-CNN", "Faster R-CNN of torchvision", "YOLO")
+    compared = fake_runs(
+        dict(zip(names, (20, 12, 4, 4, 4), strict=True)), dict(zip(names, (5, 5, 2, 2, 3), strict=True))
+    )
+    of = {result.id: result for result in compared.judged("fake", (0, 1, 2))}
+    assert [of[number].verdict for number in ("C8.7", "C8.8", "C8.9")] == [claims.NOT_REPRODUCED] * 3
+    assert "time not reproduced, mAP not resolvable" in of["C8.9"].note
 
 
 def test_every_layer_is_judged_before_and_after_fine_tuning():
@@ -66,12 +122,12 @@ def tiny_voc(tmp_path, monkeypatch):
 
 def test_photographs_have_a_row_for_each_detector_and_the_recall_of_proposals(tiny_voc):
     table = detectors.voc()
-    pairs = ["Faster R-CNN minus Fast R-CNN", "Faster R-CNN minus YOLO"]
+    pairs = ["Fast R-CNN minus R-CNN", "Faster R-CNN minus Fast R-CNN", "Faster R-CNN minus YOLO"]
     assert [row[0] for row in table.rows] == [*detectors.VOC_DETECTORS, *pairs]
     assert all(len(row) == len(table.header) for row in table.rows)
     assert table.rows[0][1].endswith("(1.0)")
-    assert table.rows[2][2] == table.rows[2][3].split()[0], "YOLO waits for no proposals"
-    assert int(table.rows[0][3].split()[0]) > int(table.rows[0][2]), "Fast R-CNN does"
+    assert table.rows[3][2] == table.rows[3][3].split()[0], "YOLO waits for no proposals"
+    assert int(table.rows[1][3].split()[0]) > int(table.rows[1][2]), "Fast R-CNN does"
     assert table.data.startswith("VOC 2012, 10 training and 3 test photographs squashed to 96x96")
     assert "Recall at IoU 0.5 with 8 boxes an image: selective search" in table.note
 

@@ -123,6 +123,9 @@ def test_errors_name_the_thing_and_the_cure():
         encode_boxes(boxes_of([[0, 0, 1, 1]]), boxes_of([[0, 0, 0, 1]]))
     with pytest.raises(ValueError, match="centre outside the image of 10x20; clip boxes"):
         encode_grid(torch.tensor([[8.0, 0, 16, 4]]), torch.tensor([0]), (20, 10), 2, 1)
+    for label in (2, -1):
+        with pytest.raises(ValueError, match=f"A box has the label {label}; this grid has classes 0 to 1"):
+            encode_grid(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([label]), (20, 10), 2, 2)
     with pytest.raises(ValueError, match="2 boxes and 1 scores; give one score for each box"):
         merge_boxes(boxes_of([[0, 0, 1, 1]] * 2), torch.ones(1))
     with pytest.raises(ValueError, match="A box has no area, so it matches no other"):

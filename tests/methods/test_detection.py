@@ -28,6 +28,7 @@ def test_good_examples_pass_as_tensors():
         ([[[3, 3, 3, 5]], BOXES[1]], LABELS, "Image 0 has a box without area; leave it out"),
         (BOXES, [[0], [1]], "Image 1 has 2 boxes and 1 labels"),
         (BOXES, [[5], [1, 0]], "Image 0 has the label 5; this detector has classes 0 to 1"),
+        (BOXES, [[0], [1, -1]], "Image 1 has the label -1; this detector has classes 0 to 1"),
         (BOXES, [[0], [0, 0]], "Class 1 has no box in the training images; add images"),
     ],
 )
@@ -67,6 +68,24 @@ def test_training_is_the_same_from_the_same_seed(squares):
 
     assert train(0) == train(0) != train(1)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("bias", [0.0, torch.inf])
+def test_training_leaves_modes_and_gradients_as_they_were(squares, mode, bias):
+    images, boxes, labels = squares
+    network = ConvNet(2, 64, 0.05).train(mode)
+    network.features[2].train(not mode)
+    detector = YOLO(network, 2, n_cells=4, n_units=8)
+    detector.head.train(mode)
+    nn.init.constant_(detector.head[-1].bias, bias)
+    before = [module.training for module in (*detector.modules(), *network.modules())]
+    try:
+        detector.fit(images, boxes, labels, n_epochs=1)
+    except RuntimeError:
+        assert bias == torch.inf
+    assert [module.training for module in (*detector.modules(), *network.modules())] == before
+    assert all(p.grad is None for p in (*detector.parameters(), *network.parameters()))
 
 
 def test_a_loss_that_is_not_finite_ends_training(squares):

@@ -98,6 +98,10 @@ def test_errors_name_the_thing_and_the_cure():
     images = np.zeros((1, 48, 48, 3), np.uint8)
     with pytest.raises(ValueError, match=r"48x48 pixels at factor 0\.5 are smaller than the network's windows of 48"):
         sliding_boxes(NETWORK, a_head(), images, (0.5, 1))
+    with pytest.raises(ValueError, match="The box head takes 63 features, but pool5 of this network has 104; train"):
+        sliding_boxes(NETWORK, regression_head(63), images)
+    with pytest.raises(ValueError, match="from square images, not 64x48 pixels; resize or crop"):
+        draw_windows(np.zeros((1, 48, 64, 3), np.uint8), np.array([[0, 0, 9, 9]]), 1)
     with pytest.raises(ValueError, match="Only a head shared by all classes slides"):
         convolutional_head(regression_head(4, n_classes=2), 2)
     with pytest.raises(ValueError, match="one of best, suppress, merge, not 'mean'"):

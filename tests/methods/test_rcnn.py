@@ -122,6 +122,13 @@ def test_errors_name_the_thing_and_the_cure(squares):
         RCNN(ConvNet(2, 32, 0.05), 1, size=32).fit(images[:1], *own, [[[0, 0, 30, 28]]])
     with pytest.raises(ValueError, match="No proposal is background"):
         fine_tune(ConvNet(2, 64, 0.05), images[:1], *own, [[[0, 0, 30, 28]]], 1)
+    with pytest.raises(ValueError, match="Image 0 has a proposal outside its 64x64 pixels"):
+        fine_tune(ConvNet(2, 64, 0.05), images[:1], *own, [[[0, 0, 30, 28], [70, 40, 90, 60]]], 1)
+    for outside in ([[70, 40, 90, 60]], [[-9, 0, 20, 20]]):
+        with pytest.raises(ValueError, match="a proposal outside its 64x64 pixels; clip proposals first"):
+            warp_boxes(images[0], np.array(outside), 32)
+    with pytest.raises(ValueError, match="a proposal without area; leave it out"):
+        warp_boxes(images[0], np.array([[9, 9, 9, 20]]), 32)
     with pytest.raises(ValueError, match="Conv2d has no linear layer to replace"):
         fine_tune(nn.Conv2d(3, 2, 1), images[:1], *own, [[[0, 0, 30, 28], [40, 40, 60, 60]]], 1)
 

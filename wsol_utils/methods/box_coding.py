@@ -61,7 +61,8 @@ def encode_grid(
 
     YOLO, section 2: the cell that holds an object's centre gets x, y in parts of the cell, the square roots of w, h in
     parts of the image of (height, width) pixels, confidence 1 and the class as a one-hot vector. A cell holds one
-    object; of two with their centres in it the later stays. Raises ValueError for a centre outside the image.
+    object; of two with their centres in it the later stays. Raises ValueError for a centre outside the image and for
+    a label outside 0 .. C - 1.
 
     >>> encode_grid(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([1]), (8, 8), 2, 2)[0, 0].round(decimals=2).tolist()
     [0.5, 0.5, 0.7099999785423279, 0.7099999785423279, 1.0, 0.0, 1.0]
@@ -72,6 +73,8 @@ def encode_grid(
     places = centres / frame * n_cells
     if ((places < 0) | (places > n_cells)).any():
         raise ValueError(f"A box has its centre outside the image of {frame[0]}x{frame[1]}; clip boxes to the image.")
+    if len(wrong := labels[(labels < 0) | (labels >= n_classes)]):
+        raise ValueError(f"A box has the label {int(wrong[0])}; this grid has classes 0 to {n_classes - 1}.")
     cells = places.long().clamp(max=n_cells - 1)
     for (column, row), place, size, label in zip(cells.tolist(), places - cells, sizes / frame, labels, strict=True):
         grid[row, column] = 0

@@ -5,7 +5,8 @@ A detector has `fit(images, boxes, labels)` and `detect(images)`. `images` is ui
 `fast_rcnn.FastRCNN`, `faster_rcnn.FasterRCNN`, `yolo.YOLO`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -55,8 +56,8 @@ def checked_examples(
             raise ValueError(f"Image {i} has a box outside its {width}x{height} pixels; clip boxes to the image first.")
         if (areas(own) <= 0).any():
             raise ValueError(f"Image {i} has a box without area; leave it out.")
-        if ((names < 0) | (names >= n_classes)).any():
-            raise ValueError(f"Image {i} has the label {names.max()}; this detector has classes 0 to {n_classes - 1}.")
+        if (wrong := names[(names < 0) | (names >= n_classes)]).size:
+            raise ValueError(f"Image {i} has the label {wrong[0]}; this detector has classes 0 to {n_classes - 1}.")
     missing = sorted(set(range(n_classes)).difference(*map(set, kept_labels)))
     if missing:
         raise ValueError(f"Class {missing[0]} has no box in the training images; add images that show it.")
@@ -115,6 +116,18 @@ class Trunk(nn.Module):
         return self.features(pixels)
 
 
+@contextmanager
+def _leaving_no_trace(network: nn.Module) -> Iterator[None]:
+    """Give every module its mode back and drop the gradients, also after an error."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        network.zero_grad(set_to_none=True)
+
+
 class NetworkDetector(nn.Module):
     """A detector that is one network. Subclasses give `losses` and `find`; this class trains them and runs them."""
 
@@ -146,8 +159,9 @@ class NetworkDetector(nn.Module):
     ) -> list[dict[str, float]]:
         """Train end to end by AdamW on a one-cycle schedule; return the mean of every loss for each epoch.
 
-        `proposals` saves the time to make them, for a detector that needs them from outside. Raises ValueError for
-        examples that do not fit (see `checked_examples`), RuntimeError if the loss is no longer finite.
+        `proposals` saves the time to make them, for a detector that needs them from outside. Modes come back as they
+        were, no gradients stay. Raises ValueError for examples that do not fit (see `checked_examples`), RuntimeError
+        if the loss is no longer finite.
         """
         boxes, labels = checked_examples(images, boxes, labels, self.n_classes)
         given = self._proposals(images, proposals)
@@ -156,7 +170,7 @@ class NetworkDetector(nn.Module):
         n_steps = n_epochs * -(-len(images) // batch_size) + 1  # the rate reaches zero after the last step
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, n_steps)
         history = []
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _leaving_no_trace(self):
             torch.manual_seed(seed)  # regions and anchors are sampled by torch's own generator
             for _ in tqdm(range(n_epochs), "epochs", disable=not progress):
                 self.train()
@@ -174,7 +188,6 @@ class NetworkDetector(nn.Module):
                     for name, value in losses.items():
                         sums[name] = sums.get(name, 0) + len(index) * value.item() / len(images)
                 history.append(sums)
-        self.eval()
         return history
 
     def detect(

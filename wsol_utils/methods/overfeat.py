@@ -25,7 +25,7 @@ def draw_windows(
     `images` are uint8 (N, S, S, 3) with one box each, (N, 4). Window sides are `smallest` to 1 of the image. Returns
     windows resized to S pixels, uint8 (N * n_windows, S, S, 3), boxes in parts of the window, float32 (.., 4), which
     may lie partly outside 0..1, and the image of each window. Of ten draws that show too little, the fullest is kept.
-    Raises ValueError for a `smallest` outside 0..1.
+    Raises ValueError for a `smallest` outside 0..1 and for images that are not square.
 
     >>> windows, parts, which = draw_windows(np.zeros((1, 32, 32, 3), np.uint8), np.array([[8, 8, 24, 24]]), 3)
     >>> windows.shape, parts.shape, which.tolist()
@@ -33,6 +33,11 @@ def draw_windows(
     """
     if not 0 < smallest <= 1:
         raise ValueError(f"smallest is a share of the image above 0 and up to 1, not {smallest}.")
+    height, width = images.shape[1:3]
+    if height != width:
+        raise ValueError(
+            f"Windows are drawn from square images, not {width}x{height} pixels; resize or crop them first."
+        )
     generator, size = np.random.default_rng(seed), images.shape[1]
     windows = np.empty((len(images) * n_windows, size, size, 3), np.uint8)
     parts = np.empty((len(windows), 4), np.float32)
@@ -73,7 +78,7 @@ def sliding_boxes(
     Sections 3.3 and 4.1: the image is rescaled by each factor, both heads slide over pool5 as convolutions, and each
     window, 16 pixels from the next, gives class posteriors and one box. The shifts of pooling by 0, 1 and 2 cells are
     left out. `convnet` has the head "fc", `head` was trained on its "pool5", for windows of its image size.
-    Raises ValueError for a factor at which the image is smaller than a window.
+    Raises ValueError for a factor at which the image is smaller than a window, and for a head on other features.
     """
     height, width = images.shape[1:3]
     size = convnet.image_size
@@ -83,6 +88,12 @@ def sliding_boxes(
             f"{size} pixels; take larger factors."
         )
     sliding = to_convolutional(convnet)
+    n_features = sliding.head[1].in_channels * sliding.side**2
+    if head[0].in_features != n_features:
+        raise ValueError(
+            f"The box head takes {head[0].in_features} features, but pool5 of this network has {n_features}; train a "
+            "head on its pool5."
+        )
     regressor = convolutional_head(head, sliding.side)
     found: list[tuple[list, list]] = [([], []) for _ in images]
     with evaluating(sliding), torch.no_grad():

@@ -15,6 +15,7 @@ from wsol_utils.evaluation.boxes import iou
 from wsol_utils.methods.box_coding import decode_boxes, encode_boxes
 from wsol_utils.methods.detection import Detections, Propose, all_proposals, checked_examples, suppress
 from wsol_utils.methods.patch_tiling import cut_patches
+from wsol_utils.methods.proposals import checked_proposals
 from wsol_utils.methods.regression_heads import frozen_features
 from wsol_utils.methods.selective_search import selective_search
 from wsol_utils.methods.training import fit
@@ -27,11 +28,12 @@ def warp_boxes(image: np.ndarray, boxes: np.ndarray, size: int, context: float =
     """Cut boxes (m, 4) out of an image and warp each to a square, uint8 (m, size, size, 3).
 
     R-CNN, appendix A: with a margin of `context` of the square on each side (16 of 227 pixels), here cut off at the
-    edges of the image.
+    edges of the image. Raises ValueError as `proposals.checked_proposals`.
 
     >>> warp_boxes(np.zeros((20, 30, 3), np.uint8), np.array([[0, 0, 30, 5]]), 8).shape
     (1, 8, 8, 3)
     """
+    checked_proposals([boxes], 1, image.shape[:2])
     boxes = np.asarray(boxes, dtype=np.float64)
     margins = (boxes[:, 2:] - boxes[:, :2]) * context / (1 - 2 * context)
     low = np.floor(np.maximum(boxes[:, :2] - margins, 0) + 1e-6)
@@ -107,10 +109,11 @@ def fine_tune(
 
     R-CNN, section 2.3: the last layer is drawn anew with C + 1 outputs; a quarter of the regions, and the true boxes
     among them, overlap an object by at least half, the others are background. Each epoch draws other regions.
-    Raises ValueError as `detection.checked_examples`, for a network without a linear layer, and where no proposal is
-    background.
+    Raises ValueError as `detection.checked_examples` and `proposals.checked_proposals`, for a network without a linear
+    layer, and where no proposal is background.
     """
     boxes, labels = checked_examples(images, boxes, labels, n_classes)
+    proposals = checked_proposals(proposals, len(images), images.shape[1:3])
     regions = [np.concatenate([own, truth]) for own, truth in zip(proposals, boxes, strict=True)]
     classes = [label_proposals(own, b, y, n_classes)[0] for own, b, y in zip(regions, boxes, labels, strict=True)]
     places = [(i, j) for i, own in enumerate(regions) for j in range(len(own))]
