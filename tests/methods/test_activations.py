@@ -64,7 +64,7 @@ def test_stages_run_and_are_rectified_from_the_image_up(make):
 def test_the_network_is_left_as_it_was(unchanged):
     with unchanged(resnet18(num_classes=3)) as network:
         activations(network, PIXELS, ["layer1.0", "fc"])
-    with pytest.raises(RuntimeError), unchanged(resnet18(num_classes=3)) as network:
+    with pytest.raises(ValueError, match="Images of 0x8 pixels"), unchanged(resnet18(num_classes=3)) as network:
         activations(network, torch.zeros(1, 3, 0, 8), ["fc"])
 
 
@@ -79,3 +79,15 @@ def test_errors_name_the_thing_and_the_cure():
         activations(googlenet(num_classes=2, init_weights=False), PIXELS, ["aux1"])
     with pytest.raises(ValueError, match="pixels must be a float tensor"):
         activations(Branching(), PIXELS[0], ["first"])
+    with pytest.raises(ValueError, match="batch of pixels is empty"):
+        activations(Branching(), PIXELS[:0], ["first"])
+
+
+def test_images_that_are_too_small_are_refused_by_their_size():
+    for network, layer in ((squeezenet1_0(), "features.12"), (vgg16(init_weights=False), "features.29")):
+        with pytest.raises(ValueError, match="Images of 8x9 pixels are too small for this network"):
+            activations(network, torch.zeros(1, 3, 8, 9), [layer])
+    with pytest.raises(ValueError, match="Images of 2x9 pixels are too small for this network"):
+        activations(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 2, 9), ["0"])
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        activations(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), PIXELS, ["1"])

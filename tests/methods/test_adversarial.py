@@ -5,7 +5,7 @@ import pytest
 import torch
 from captum.robust import FGSM, PGD
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import resnet18, squeezenet1_0
 
 from wsol_utils.methods.adversarial import (
     adversarial_loss,
@@ -224,3 +224,5 @@ def test_errors_name_the_thing_and_the_cure():
         adversarial_loss(network(), PIXELS, LABELS, 0.1, 2)
     with pytest.raises(ValueError, match="for each of the 5 images"):
         fgsm(network(), PIXELS, [0, 1], 0.1)
+    with pytest.raises(ValueError, match="Images of 8x8 pixels are too small for this network"):
+        fgsm(squeezenet1_0(num_classes=3), torch.zeros(1, 3, 8, 8), 0, 0.1)

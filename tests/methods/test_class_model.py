@@ -151,3 +151,7 @@ def test_errors_name_the_thing_and_the_cure():
         class_model(network(), [4], **QUIET)
     with pytest.raises(RuntimeError, match=r"classes \[2\] no gradient; train the network first"):
         class_model(ConvNet(4, 24, 0.1), [2], **QUIET)
+    with pytest.raises(ValueError, match="Images of 8x8 pixels are too small for this network"):
+        class_model(squeezenet1_0(num_classes=3), [0], **QUIET | {"image_size": 8})
+    with pytest.raises(ValueError, match="batch of pixels is empty"):
+        class_model(network(), [], **QUIET)

@@ -31,7 +31,7 @@ CLASSES = [0, 4, 2]
 
 
 class Functional(nn.Module):
-    """The same rectifier written in five ways."""
+    """A network whose rectifier may be written in any way."""
 
     def __init__(self, rectify, n_classes=3):
         super().__init__()
@@ -53,6 +53,11 @@ RECTIFIERS = {
     "torch in place": torch.relu_,
     "method": lambda values: values.relu(),
     "method in place": lambda values: values.relu_(),
+    "clamp": lambda values: values.clamp(min=0),
+    "clamp by place": lambda values: torch.clamp(values, 0),
+    "clamp in place": lambda values: values.clamp_(0.0),
+    "clamp_min": lambda values: values.clamp_min(0),
+    "clamp_min in place": lambda values: torch.clamp_min_(values, min=0),
 }
 
 
@@ -241,7 +246,7 @@ def test_the_network_is_left_as_it_was(mode, unchanged):
     for name in ("convnet", "squeezenet"):
         with unchanged(make(name), mode) as network:
             class_signal(network, PIXELS, CLASSES, "guided")
-            unit_signal(network, PIXELS, "features.0", 1, rule="deconvnet")
+            unit_signal(network, PIXELS, "features.4", 1, rule="deconvnet")
             guided_grad_cam(network, PIXELS, "features.12", 1)
             smooth_grad(network, PIXELS, 1, n_copies=1, progress=False)
 
@@ -264,6 +269,13 @@ def test_errors_name_the_thing_and_the_cure():
         with pytest.raises(ValueError, match="defined for ReLUs only"):
             class_signal(Functional(rectifier), PIXELS, 0, "deconvnet")
         assert class_signal(Functional(rectifier), PIXELS, 0).shape == PIXELS.shape
+    hidden = [lambda x: torch.maximum(x, torch.zeros_like(x)), lambda x: torch.where(x > 0, x, 0), torch.tanh]
+    for rectify in (*hidden, lambda values: values.clamp_min(1e-6)):
+        with pytest.raises(ValueError, match=r"'guided' met no ReLU: write .* of the network as nn\.ReLU"):
+            class_signal(Functional(rectify), PIXELS, 0, "guided")
+        assert class_signal(Functional(rectify), PIXELS, 0).shape == PIXELS.shape
+    with pytest.raises(ValueError, match="defined for ReLUs only, and this network has a clamp"):
+        class_signal(Functional(lambda values: values.clamp(0, 6)), PIXELS, 0, "guided")
     compiled = torch.jit.trace(Functional(functional.relu), PIXELS)
     with pytest.raises(ValueError, match="'guided' cannot be given to the ReLUs of a network compiled by TorchScript"):
         class_signal(compiled, PIXELS, 0, "guided")
@@ -277,5 +289,13 @@ def test_errors_name_the_thing_and_the_cure():
             unit_signal(network, PIXELS, layer, 1, position)
     with pytest.raises(ValueError, match="n_copies must be at least 1, not 0"):
         smooth_grad(network, PIXELS, 0, n_copies=0)
+    with pytest.raises(ValueError, match=r"units and positions .* \(1,\) is not one of them"):
+        unit_signal(network, PIXELS, "features.0", 1, (1,))
+    with pytest.raises(ValueError, match=r"Layer 'head\.10' has no positions, so no Grad-CAM"):
+        guided_grad_cam(network, PIXELS, "head.10", 0)
+    with pytest.raises(ValueError, match="batch of pixels is empty"):
+        class_signal(network, PIXELS[:0], 0)
+    with pytest.raises(ValueError, match="Images of 8x8 pixels are too small for this network"):
+        class_signal(make("squeezenet"), PIXELS[:, :, :8, :8], 0)
     with pytest.raises(ValueError, match="pixels must be a float tensor"):
         class_signal(network, torch.from_numpy(IMAGES), 0)

@@ -215,3 +215,11 @@ def test_errors_name_the_thing_and_the_cure():
         fooling_images(network(), PIXELS, 0, 1)
     with pytest.raises(ValueError, match="pixels must be a float tensor"):
         dream_signal(network(), torch.from_numpy(IMAGES), "features.4")
+    with pytest.raises(ValueError, match="Images of 8x8 pixels are too small for this network"):
+        deep_dream(squeezenet1_0(), torch.zeros(1, 3, 16, 16), "features.12", n_octaves=2, octave_ratio=2, **QUIET)
+    three = PIXELS[[0, 1, 0]]
+    with pytest.raises(ValueError, match="Give one image of style, or 2, one for each content, not 3"):
+        neural_style(network(), PIXELS, three, ["features.4"], ["features.4"], **QUIET)
+    for start in (PIXELS[:, :, :20], PIXELS[:1]):
+        with pytest.raises(ValueError, match=r"start must have the shape of the content, \(2, 3, 24, 24\)"):
+            neural_style(network(), PIXELS, PIXELS, ["features.4"], ["features.4"], start=start, **QUIET)

@@ -125,3 +125,5 @@ def test_errors_name_the_thing_and_the_cure():
         invert(nn.Sequential(nn.ReLU()), -torch.ones(1, 3, 4, 4), "0")
     with pytest.raises(ValueError, match="pixels must be a float tensor"):
         invert(ConvNet(3, 24, 0.1), IMAGES, "features.0")
+    with pytest.raises(ValueError, match="batch of pixels is empty"):
+        invert(ConvNet(3, 24, 0.1), PIXELS[:0], "features.0")

@@ -104,3 +104,5 @@ def test_errors_name_the_thing_and_the_cure():
             occluded_probabilities(network(), PIXELS, 0, 6, stride)
     with pytest.raises(ValueError, match="pixels must be a float tensor"):
         occlusion_map(network(), PIXELS[0], 0, 6, 6)
+    with pytest.raises(ValueError, match="batch of pixels is empty"):
+        occlusion_map(network(), PIXELS[:0], 0, 6, 6)

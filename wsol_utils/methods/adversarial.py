@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from wsol_utils.methods.activations import taken
 from wsol_utils.methods.networks import DEVIATION, check_pixels, class_indices, evaluating, pixel_range
 
 
@@ -18,7 +19,8 @@ def loss_gradient(
         pixels = check_pixels(network, pixels)
         for number, part in enumerate(pixels.split(batch_size)):
             inputs = part.detach().clone().requires_grad_()
-            logits = network(inputs)
+            with taken(inputs):
+                logits = network(inputs)
             indices = class_indices(classes, len(pixels), logits.shape[1]).split(batch_size)[number].to(logits.device)
             loss = nn.functional.cross_entropy(logits, indices, reduction="sum")
             gradients.append(torch.autograd.grad(loss, inputs)[0])
@@ -198,5 +200,5 @@ def adversarial_loss(
 
 
 def _logits(network: nn.Module, pixels: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
-    with evaluating(network), torch.no_grad():
+    with evaluating(network), torch.no_grad(), taken(pixels):
         return torch.cat([network(part) for part in pixels.split(batch_size)])

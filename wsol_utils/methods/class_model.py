@@ -8,6 +8,7 @@ from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 from tqdm import trange
 
+from wsol_utils.methods.activations import taken
 from wsol_utils.methods.networks import class_indices, device_of, evaluating, unrectified
 
 OBJECTIVES = ("score", "log_posterior")
@@ -55,8 +56,8 @@ def class_model(
     `contribution_share` with the smallest |sum over colours of x dS/dx|. `seed` draws the shifts.
     `on_step(step, pixels)` is called after every step.
 
-    Raises ValueError for an unknown objective and for classes out of range, RuntimeError if the zero image gives no
-    gradient, as in an untrained network without biases.
+    Raises ValueError for an unknown objective, for images too small for the network and for classes out of range or
+    none, RuntimeError if the zero image gives no gradient, as in an untrained network without biases.
 
     >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     >>> class_model(linear, [0, 1], image_size=2, n_steps=3, progress=False).score.shape
@@ -73,7 +74,8 @@ def class_model(
 
     def look(images: torch.Tensor) -> torch.Tensor:
         """Append the scores and log posteriors of the images to the traces and return the objective's sum."""
-        logits = network(images).float()
+        with taken(images):
+            logits = network(images).float()
         indices = class_indices(classes, *logits.shape).to(device)[:, None]
         score, log_posterior = logits.gather(1, indices)[:, 0], logits.log_softmax(1).gather(1, indices)[:, 0]
         scores.append(score.detach().cpu())

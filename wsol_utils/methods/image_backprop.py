@@ -10,12 +10,16 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from tqdm import trange
 
-from wsol_utils.methods.activations import activations, layer_named
+from wsol_utils.methods.activations import activations, layer_named, taken
 from wsol_utils.methods.cam import grad_cam
 from wsol_utils.methods.networks import check_pixels, class_indices, evaluating
 
 RULES = ("plain", "deconvnet", "guided")
 RELUS = {functional.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
+CLAMPS = {
+    torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, torch.Tensor.clamp, torch.Tensor.clamp_,
+    torch.Tensor.clamp_min, torch.Tensor.clamp_min_,
+}  # fmt: skip
 OTHER_RECTIFIERS = {
     functional.celu, functional.elu, functional.gelu, functional.hardswish, functional.hardtanh, functional.leaky_relu,
     functional.mish, functional.prelu, functional.relu6, functional.rrelu, functional.selu, functional.silu,
@@ -49,14 +53,17 @@ class _ReLUMode(TorchFunctionMode):
     def __init__(self, rule: str) -> None:
         super().__init__()
         self.rule = rule
+        self.n_relus = 0
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = options or {}
-        if function in RELUS:
+        clamped_at = _bounds(*arguments, **options) if function in CLAMPS and self.rule != "plain" else None
+        if function in RELUS or clamped_at == (0, None):
             values = arguments[0] if arguments else options["input"]
-            in_place = function in (torch.relu_, torch.Tensor.relu_) or options.get("inplace", False)
+            in_place = function.__name__.endswith("_") or options.get("inplace", False)
+            self.n_relus += 1
             return _Rectify.apply(values, self.rule, in_place)
-        if function in OTHER_RECTIFIERS and self.rule != "plain":
+        if (function in OTHER_RECTIFIERS and self.rule != "plain") or (clamped_at and clamped_at[0] == 0):
             raise ValueError(
                 f"The rule {self.rule!r} is defined for ReLUs only, and this network has a {function.__name__}; "
                 "take a network of ReLUs, such as SqueezeNet, ResNet or ConvNet, or the rule 'plain'."
@@ -64,14 +71,21 @@ class _ReLUMode(TorchFunctionMode):
         return function(*arguments, **options)
 
 
+def _bounds(values=None, min=None, max=None, **options) -> tuple | None:
+    """What a clamp with these arguments cuts numbers at: (0, None) is a ReLU; None for integers and tensor bounds."""
+    is_plain = options.get("input", values).is_floating_point() and not torch.is_tensor(min)
+    return (min, max) if is_plain else None
+
+
 @contextmanager
 def relu_rule(rule: str) -> Iterator[None]:
-    """Give every ReLU run inside the block another backward rule, be it a module, a function or in place.
+    """Give every ReLU run inside the block another backward rule, be it a module, a function, in place or a clamp at 0.
 
     Deep Inside ConvNets, section 4; Springenberg et al. 2015, figure 1. The signal R that comes from above passes where
     x > 0 ("plain", the gradient), where R > 0 ("deconvnet") or where both hold ("guided"). What runs forward keeps its
     values. No module is touched; the rule stays with the recorded graph, so the block may end before the backward pass.
-    Raises ValueError for an unknown rule and, unless it is "plain", for other rectifiers (ReLU6, SiLU, GELU ...).
+    Raises ValueError for an unknown rule and, unless it is "plain", for other rectifiers (ReLU6, SiLU, GELU ...) and
+    for a block in which no ReLU ran: it may be written in a way that cannot be seen, such as torch.maximum(x, 0).
     What is compiled by TorchScript keeps its own rule; `class_signal` and `unit_signal` refuse it.
 
     >>> values = torch.tensor([-1.0, 1.0, 1.0], requires_grad=True)
@@ -82,8 +96,13 @@ def relu_rule(rule: str) -> Iterator[None]:
     """
     if rule not in RULES:
         raise ValueError(f"Unknown rule {rule!r}; choose one of {', '.join(RULES)}.")
-    with _ReLUMode(rule):
+    mode = _ReLUMode(rule)
+    with mode:
         yield
+    if rule != "plain" and not mode.n_relus:
+        raise ValueError(
+            f"The rule {rule!r} met no ReLU: write the rectifiers of the network as nn.ReLU, or take the rule 'plain'."
+        )
 
 
 def class_signal(
@@ -96,9 +115,10 @@ def class_signal(
     """Return the signal of a class score at the image, signed, (B, 3, H, W): dS_c/dI under the plain rule.
 
     `pixels` is float (B, 3, H, W), `classes` one index or one per image; the signal is on the CPU. The network runs in
-    evaluation mode and is left as it was. Raises ValueError for other pixels, classes out of range, and as `relu_rule`.
+    evaluation mode and is left as it was. Raises ValueError for other pixels, none or too small ones, classes out of
+    range, and as `relu_rule`.
 
-    >>> class_signal(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(1, 3, 2, 2), 1, "guided").shape
+    >>> class_signal(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(1, 3, 2, 2), 1).shape
     torch.Size([1, 3, 2, 2])
     """
 
@@ -123,8 +143,8 @@ def unit_signal(
 
     The signal at the layer is 1 for the unit at one position (row, column), which is where it is strongest in each
     image unless given, and 0 elsewhere; a fully connected layer has no positions. `layer` is a name of
-    `named_modules()`. Raises ValueError for other pixels, names, units and
-    positions, and as `relu_rule`.
+    `named_modules()`. Raises ValueError for other pixels, names, units and positions, and as `relu_rule`: below the
+    first ReLU there is no rule but "plain".
 
     >>> unit_signal(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(1, 3, 8, 8), "0", 2, (5, 5))[0, 0, :5].abs().sum()
     tensor(0.)
@@ -138,7 +158,8 @@ def unit_signal(
         values = maps[:, unit].flatten(1) if maps.ndim > 2 else maps[:, [unit]]
         if position is None:
             return values.gather(1, values.argmax(1, keepdim=True)).sum()
-        if len(shape) != 3 or not all(0 <= place < side for place, side in zip(position, shape[1:], strict=True)):
+        places = [range(side) for side in shape[1:]]
+        if len(places) != 2 or len(position) != 2 or any(p not in r for p, r in zip(position, places, strict=True)):
             raise ValueError(f"Layer {layer!r} has units and positions {shape}: {tuple(position)} is not one of them.")
         return maps[:, unit, position[0], position[1]].sum()
 
@@ -150,10 +171,15 @@ def guided_grad_cam(
 ) -> torch.Tensor:
     """Return the guided signal of a class score times its Grad-CAM at a layer, (B, 3, H, W).
 
-    Selvaraju et al. 2017, section 3. Raises ValueError as `class_signal` does and for a layer that is not there.
+    Selvaraju et al. 2017, section 3. Raises ValueError as `class_signal` does, for a layer that is not there and for
+    one without positions, such as a fully connected one.
     """
-    weights = torch.from_numpy(grad_cam(network, layer_named(network, layer), pixels, classes))
-    return class_signal(network, pixels, classes, "guided") * weights[:, None]
+    signal, module = class_signal(network, pixels, classes, "guided"), layer_named(network, layer)
+    with torch.no_grad():
+        (maps,) = activations(network, pixels[:1], [layer])
+    if maps.ndim != 4:
+        raise ValueError(f"Layer {layer!r} has no positions, so no Grad-CAM: choose one below the last pooling.")
+    return signal * torch.from_numpy(grad_cam(network, module, pixels, classes))[:, None]
 
 
 def smooth_grad(
@@ -219,10 +245,10 @@ def _signal(
     signals = []
     with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
         pixels = check_pixels(network, pixels)
-        for first in range(0, len(pixels), batch_size):
+        for first in range(0, max(len(pixels), 1), batch_size):
             part = slice(first, first + batch_size)
             inputs = pixels[part].detach().clone().requires_grad_()
-            with relu_rule(rule):
+            with taken(inputs), relu_rule(rule):
                 total = score(inputs, part)
             signals.append(torch.autograd.grad(total, inputs)[0].cpu())
     return torch.cat(signals)

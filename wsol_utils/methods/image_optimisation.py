@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.transforms.functional import resize
 from tqdm import tqdm, trange
 
-from wsol_utils.methods.activations import activations
+from wsol_utils.methods.activations import activations, taken
 from wsol_utils.methods.networks import (
     check_pixels,
     class_indices,
@@ -158,8 +158,8 @@ def neural_style(
 
     Minimises content_weight * sum of `content_loss` over its layers + style_weight * mean of `style_loss` over its
     layers, from `start` or else from the content image; values stay between black and white. `content` is pixels
-    (B, 3, H, W); `style` pixels (1 or B, 3, h, w) of any size the network takes. Raises ValueError for other pixels,
-    for names that are not there, for layers without positions, and without any layer.
+    (B, 3, H, W), like `start`; `style` pixels (1 or B, 3, h, w) of any size the network takes. Raises ValueError for
+    other pixels, for names that are not there, for layers without positions, and without any layer.
 
     >>> network, images = nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(2, 1, 3, 8, 8)
     >>> neural_style(network, *images, ["0"], ["0"], n_steps=3, progress=False).style_loss.shape
@@ -170,6 +170,10 @@ def neural_style(
         raise ValueError("Neural style needs a layer: name at least one in content_layers or style_layers.")
     with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
         content, style = (check_pixels(network, images).detach().clone() for images in (content, style))
+        if len(style) not in (1, len(content)):
+            raise ValueError(f"Give one image of style, or {len(content)}, one for each content, not {len(style)}.")
+        if start is not None and start.shape != content.shape:
+            raise ValueError(f"The start must have the shape of the content, {tuple(content.shape)}.")
         contents = activations(network, content, content_layers) if n_content else []
         styles = activations(network, style, style_layers) if style_layers else []
         for name, maps in zip(style_layers, styles, strict=True):
@@ -221,7 +225,7 @@ def fooling_images(
         pixels = check_pixels(network, pixels).detach().clone()
         black, white = pixel_range(pixels)
         for step in trange(n_steps + 1, desc="fooling", disable=not progress):
-            with torch.no_grad():
+            with torch.no_grad(), taken(pixels):
                 logits = network(pixels)
             indices = class_indices(classes, *logits.shape).to(logits.device)[:, None]
             reached = logits.softmax(1).gather(1, indices)[:, 0]

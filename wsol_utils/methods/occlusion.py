@@ -6,6 +6,7 @@ from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
+from wsol_utils.methods.activations import taken
 from wsol_utils.methods.networks import check_pixels, class_indices, evaluating, pixel_range
 
 FILLS = ("zero", "mean", "blur")
@@ -43,7 +44,7 @@ def occluded_probabilities(
         fillings = (torch.zeros_like(pixels) if fill == "mean" else pixel_range(pixels)[0]).expand_as(pixels)
     probabilities = []
     bar = tqdm(total=len(pixels) * len(places), desc="squares", disable=not progress)
-    with evaluating(network), torch.no_grad(), bar:
+    with evaluating(network), torch.no_grad(), taken(pixels), bar:
         for number in range(len(pixels)):
             for first in range(0, len(places), batch_size):
                 part = places[first : first + batch_size]
