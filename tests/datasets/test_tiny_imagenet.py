@@ -109,6 +109,14 @@ def test_fewer_classes_and_more_images_than_there_are(root):
     assert len(data.split("test", n_images=100)) == 4
 
 
+def test_classes_named_first_come_before_the_others(root):
+    last = datasets.load("tiny-imagenet", root).class_names[-1]
+    data = datasets.load("tiny-imagenet", root, n_classes=2, first=[last, "no such class"])
+    assert data.class_names[0] == last.split(" (")[0]
+    assert data.class_names[1] == "goldfish"
+    assert set(data.split("test").labels) == {0, 1}
+
+
 def test_reading_again_gives_the_same(root):
     first, second = (datasets.load("tiny-imagenet", root) for _ in range(2))
     assert first.fingerprint == second.fingerprint

@@ -44,3 +44,9 @@ def test_fit_linear_gives_the_machines_that_liblinear_finds(n_classes):
     np.testing.assert_array_equal(
         ours.predict(x[80:]), ours.classes_[scores.argmax(1) if n_classes > 2 else (scores > 0) * 1]
     )
+
+
+@pytest.mark.parametrize("cost", [0.0, -1.0])
+def test_a_cost_that_is_not_above_zero_is_refused(cost):
+    with pytest.raises(ValueError, match="The 'C' parameter of LinearSVM must be a float in the range"):
+        LinearSVM(cost).fit(np.eye(4), [0, 0, 1, 1])

@@ -221,6 +221,15 @@ def shipped(name: str) -> Classifier:
     return Classifier(network.eval(), tuple(classes), size, name)
 
 
+def shipped_classes(file: str = "tiny-imagenet") -> tuple[str, ...]:
+    """Names of the classes that the shipped networks of a file know.
+
+    >>> shipped_classes("scenes-gap")[:2]
+    ('fork-tailed fish', 'fan-tailed fish')
+    """
+    return tuple(json.loads((settings.weights_folder() / f"{file}.json").read_text())["classes"])
+
+
 def adapted(by: str = "max") -> Classifier:
     """SqueezeNet's features with the adaptation layers for VOC's 20 classes that ship.
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Collection
 from functools import partial
 
 from .archives import Tree, data_root, find_tree, fingerprint, read_files, read_texts
@@ -14,10 +15,11 @@ MIN_IMAGES = 3
 VAL_ANNOTATIONS = "val/val_annotations.txt"
 
 
-def load(root: str | os.PathLike | None = None, n_classes: int | None = None) -> DataSet:
+def load(root: str | os.PathLike | None = None, n_classes: int | None = None, first: Collection[str] = ()) -> DataSet:
     """Open Tiny ImageNet in its standard layout, as a folder or a zip, with all its classes or fewer.
 
-    `n_classes` takes the first classes in the order of wnids.txt (default: all). Splits: `test` is the data set's val;
+    `n_classes` takes so many classes in the order of wnids.txt (default: all), those named in `first` before the
+    others. Splits: `test` is the data set's val;
     of each class of its train, ordered by number, the last tenth is `val`, the tenth before it `train_with_boxes`, the
     rest `train`. Images come in turns of the classes, so that the first n are balanced. The inclusive boxes of the
     files become exclusive. Raises OSError if the data are missing or damaged, ValueError for an `n_classes` that does
@@ -31,7 +33,8 @@ def load(root: str | os.PathLike | None = None, n_classes: int | None = None) ->
     wnids = wnids.split()
     if n_classes is not None and not 2 <= n_classes <= len(wnids):
         raise ValueError(f"n_classes is {n_classes}, but {tree.path} has {len(wnids)} classes: give 2 to {len(wnids)}.")
-    wnids = wnids[:n_classes]
+    later = {wnid: name not in first for wnid, name in zip(wnids, _class_names(words, wnids), strict=True)}
+    wnids = sorted(wnids, key=later.get)[:n_classes]
     records = _read_records(tree, wnids, val_annotations)
     return DataSet(
         name="tiny-imagenet",

@@ -113,7 +113,8 @@ class FisherNetwork(TransformerMixin, BaseEstimator):
         scaled: bring each code to length one before PCA.
         n_folds: of the training images, for `fit_transform`; 1 trusts the projection on its own training images, as
             projections that see no labels ("pca", "random") always do.
-        describe, step, bin_sizes: dense descriptors on a grid, the same for all scales.
+        describe, step, bin_sizes: `describe(image, step, bin_sizes)` gives dense descriptors on a grid, the same for
+            all scales.
         n_descriptors: about so many are drawn to learn each vocabulary from.
         random_state: seed of draws, folds and starts.
         progress: show bars on stderr.

@@ -34,8 +34,9 @@ class LinearSVM(LinearSVC):
         """Learn from vectors X (N, D) and labels y (N,) of two classes or more; `gram` is X @ X.T if it is known.
 
         Raises:
-            ValueError: y holds one class only, or X and y do not fit each other.
+            ValueError: y holds one class only, X and y do not fit each other, or C is not above zero.
         """
+        self._validate_params()
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         if len(np.unique(y)) < 2:

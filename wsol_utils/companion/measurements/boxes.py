@@ -24,7 +24,8 @@ MapOfBatch = Callable[[np.ndarray, np.ndarray], np.ndarray]  # images (B, H, W, 
 
 def tiny_imagenet() -> Table:
     """GT-known boxes on Tiny ImageNet, by the network trained on it, thresholds chosen on its validation images."""
-    dataset = load("tiny-imagenet")
+    known = weights.shipped_classes()
+    dataset = load("tiny-imagenet", n_classes=len(known), first=known)
     val, test = dataset.split("val"), dataset.split("test")
     nets = {
         head: weights.restricted(weights.shipped(f"tiny-imagenet-{head}"), dataset.class_names)
