@@ -48,6 +48,8 @@ class Vocabulary:
                 f"This vocabulary takes descriptors of shape (n, {len(self.pca_mean)}), not {descriptors.shape}."
             )
         dtype = np.float64 if descriptors.dtype == np.float64 else np.float32
+        if np.array_equal(self.pca_matrix, np.eye(len(self.pca_mean))):
+            return descriptors.astype(dtype, copy=False) - self.pca_mean.astype(dtype)
         projected = descriptors.astype(dtype, copy=False) @ self.pca_matrix.astype(dtype)
         projected -= (self.pca_mean @ self.pca_matrix).astype(dtype)
         return projected
