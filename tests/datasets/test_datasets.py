@@ -23,7 +23,7 @@ def test_unknown_name(name):
 def test_unknown_option(tmp_path):
     with pytest.raises(ValueError, match=r"Data set voc2012 has no option 'n_classes': it takes none\."):
         datasets.load("voc2012", tmp_path, n_classes=3)
-    with pytest.raises(ValueError, match=r"Data set tiny-imagenet has no option 'classes': it takes n_classes\."):
+    with pytest.raises(ValueError, match=r"tiny-imagenet has no option 'classes': it takes n_classes, first\."):
         datasets.load("tiny-imagenet", tmp_path, classes=3)
 
 

@@ -23,8 +23,8 @@ def load(name: str, root: str | os.PathLike | None = None, **options) -> "DataSe
 
     `root` is where it lies: a folder that holds its archive or folder, or the archive itself (default: the environment
     variable WSOL_DATA_ROOT, else data/cache in the checkout); for "folder" the folder itself; "scenes" needs none.
-    Options: `view` and those of the views for scenes, `n_classes` for tiny-imagenet. Raises ValueError for an unknown
-    name or option, OSError if the data are missing or damaged.
+    Options: `view` and those of the views for scenes, `n_classes` and `first` for tiny-imagenet. Raises ValueError for
+    an unknown name or option, OSError if the data are missing or damaged.
     """
     if name not in _LOADERS:
         raise ValueError(f"There is no data set {name!r}: choose one of {', '.join(NAMES)}.")
