@@ -12,7 +12,7 @@ from wsol_utils.companion.measurements import fisher_and_convnet, fisher_claims
 from wsol_utils.companion.measurements import patches as measured_patches
 from wsol_utils.companion.measurements import training as measured_training
 from wsol_utils.datasets import load
-from wsol_utils.evaluation import boxes
+from wsol_utils.evaluation import boxes, claims
 from wsol_utils.methods import patch_tiling
 
 TABLE = Table("Boxes", "ten images", [0, 1], ["method", "%"], [["CAM", "50.0"]], "No controls.")
@@ -66,14 +66,32 @@ def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images
     truth = [[split.boxes_of_label(i) for i in range(len(split))] for split in splits]
     perfect = [split.masks.astype(np.float32) for split in splits]
     outside = [1 - masks for masks in perfect]
-    rows = measured_boxes.box_rows({"perfect": perfect, "saliency": outside}, [split.images for split in splits], truth)
+    found = {"perfect": perfect, "saliency": outside}
+    rows, right = measured_boxes.box_rows(found, [split.images for split in splits], truth)
     by_name = {row[0]: row for row in rows}
     assert list(by_name) == ["perfect", "saliency", "centre Gaussian", "saliency + GraphCut", "best constant box"]
     assert by_name["perfect"][1] == by_name["perfect"][2] == "100.0 [100.0, 100.0]"
     assert float(by_name["saliency"][1].split()[0]) < 60
+    assert (right["perfect"] == 100).all()
+    assert measured_boxes.cam_over_saliency(right["perfect"], right["saliency"], "scenes").verdict == claims.REPRODUCED
+    assert measured_boxes.cam_over_saliency(right["saliency"], right["perfect"], "scenes").value < -40
     constant = boxes.best_constant_box(truth[0], 96)
     hits = [boxes.iou(constant, true).max() >= 0.5 for true in truth[1]]
     assert by_name["best constant box"][1].startswith(f"{100 * np.mean(hits):.1f} ")
+
+
+def test_the_extent_of_gap_is_judged_only_where_both_heads_name_as_well():
+    generator = np.random.default_rng(0)
+    right, hits = (100.0 * (generator.random(400) < share) for share in (0.5, 0.6))
+    better = np.maximum(hits, 100.0 * (generator.random(400) < 0.3))
+    heads = {"fc": right, "gap": right, "gmp": right}
+    boxes_of = {"CAM, GAP": better, "CAM, GMP": hits}
+    cost, extent = measured_boxes._heads_compared(heads, boxes_of, "nothing")
+    assert (cost.id, cost.verdict, extent.verdict) == ("C5.2", claims.REPRODUCED, claims.REPRODUCED)
+    heads["gmp"] = np.maximum(right, 100.0 * (generator.random(400) < 0.2))
+    _, extent = measured_boxes._heads_compared(heads, boxes_of, "nothing")
+    assert extent.verdict == claims.NOT_RESOLVABLE
+    assert "not within a point" in extent.note
 
 
 def test_the_table_of_trainings_has_every_arm(tmp_path, monkeypatch):

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.models import SqueezeNet1_0_Weights
 
 from wsol_utils import datasets
+from wsol_utils.datasets import tiny_imagenet
 
 REAL = Path(os.environ.get("WSOL_DATA_ROOT") or Path(__file__).parents[3] / "shared" / "data")
 WNIDS = ["n03", "n01", "n02"]
@@ -192,3 +194,20 @@ def test_real_archive():
     assert boxes.max() == 64
     assert ((boxes[:, 2:] - boxes[:, :2]) >= 1).all()
     assert not set(data.split("val").names) & set(data.split("train").names)
+
+
+def test_classes_have_their_index_in_imagenet(root):
+    imagenet = ["tench", "crane", "hen", "crane", "goldfish"]
+    assert tiny_imagenet.imagenet_indices(imagenet, root) == {"crane (n01)": 1, "crane (n02)": 3, "goldfish": 4}
+    with pytest.raises(ValueError, match="ImageNet has no class 'goldfish' at the place of n03: give its own names"):
+        tiny_imagenet.imagenet_indices(["goldfish", "crane", "crane"], root)
+
+
+@pytest.mark.skipif(not list(REAL.glob("tiny-imagenet-200*")), reason="no Tiny ImageNet")
+def test_real_classes_have_their_index_in_imagenet():
+    names = SqueezeNet1_0_Weights.DEFAULT.meta["categories"]
+    indices = tiny_imagenet.imagenet_indices(names, REAL)
+    assert set(indices) == set(datasets.load("tiny-imagenet", REAL).class_names)
+    assert all(names[index] == name for name, index in indices.items())
+    assert indices["Egyptian cat"] == 285
+    assert indices["goldfish"] == 1

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from .archives import Tree, data_root, find_tree, fingerprint, read_files, read_texts
@@ -25,10 +25,7 @@ def load(root: str | os.PathLike | None = None, n_classes: int | None = None, fi
     files become exclusive. Raises OSError if the data are missing or damaged, ValueError for an `n_classes` that does
     not fit.
     """
-    root = data_root(root)
-    tree = find_tree(root, "tiny-imagenet-200", "wnids.txt")
-    if tree is None:
-        raise not_found("tiny-imagenet", root)
+    tree = _tree(root)
     wnids, words, val_annotations = read_texts(tree, "wnids.txt", "words.txt", VAL_ANNOTATIONS)
     wnids = wnids.split()
     if n_classes is not None and not 2 <= n_classes <= len(wnids):
@@ -46,6 +43,34 @@ def load(root: str | os.PathLike | None = None, n_classes: int | None = None, fi
         fingerprint=fingerprint(tree, (r.file for rs in records.values() for r in rs), wnids, records),
         read=partial(_read, tree, records, len(wnids)),
     )
+
+
+def imagenet_indices(imagenet_names: Sequence[str], root: str | os.PathLike | None = None) -> dict[str, int]:
+    """The index in ImageNet of each class, by name, given ImageNet's names in their order.
+
+    ImageNet counts its classes in the order of their wnids. So of two classes of one name, such as the two cranes, the
+    one is meant whose index comes after that of the wnid before it.
+
+    Raises OSError if the data are missing, ValueError for a class that ImageNet does not have at its wnid's place.
+    """
+    tree = _tree(root)
+    wnids, words = read_texts(tree, "wnids.txt", "words.txt")
+    wnids = sorted(wnids.split())
+    indices, last = {}, -1
+    for wnid, name, synonym in zip(wnids, _class_names(words, wnids), _first_synonyms(words, wnids), strict=True):
+        try:
+            last = indices[name] = imagenet_names.index(synonym, last + 1)
+        except ValueError:
+            raise ValueError(f"ImageNet has no class {synonym!r} at the place of {wnid}: give its own names.") from None
+    return indices
+
+
+def _tree(root: str | os.PathLike | None) -> Tree:
+    root = data_root(root)
+    tree = find_tree(root, "tiny-imagenet-200", "wnids.txt")
+    if tree is None:
+        raise not_found("tiny-imagenet", root)
+    return tree
 
 
 def _read(tree: Tree, records: dict, n_classes: int, split: str, n_images: int | None, size: int, epoch: int) -> Split:
@@ -96,6 +121,10 @@ def _read_rows(tree: Tree, file: str, text: str, n_columns: int) -> list[tuple]:
 
 def _class_names(words: str, wnids: list[str]) -> tuple[str, ...]:
     """Give the first synonym of each class, with its wnid where another class has the same, or the wnid alone."""
-    synonyms = dict(line.split("\t", 1) for line in words.splitlines() if "\t" in line)
-    names = [synonyms.get(wnid, wnid).split(",")[0].strip() for wnid in wnids]
+    names = _first_synonyms(words, wnids)
     return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, wnids, strict=True))
+
+
+def _first_synonyms(words: str, wnids: list[str]) -> list[str]:
+    synonyms = dict(line.split("\t", 1) for line in words.splitlines() if "\t" in line)
+    return [synonyms.get(wnid, wnid).split(",")[0].strip() for wnid in wnids]

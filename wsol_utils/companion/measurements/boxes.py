@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
+from torch import nn
 from tqdm import tqdm
 
 from wsol_utils.companion import adaptation, weights
@@ -11,7 +12,9 @@ from wsol_utils.companion.measure import Table
 from wsol_utils.datasets import load
 from wsol_utils.datasets.imagenet_classes import voc_groups
 from wsol_utils.datasets.splits import Split, joined
-from wsol_utils.evaluation import boxes, metrics, statistics
+from wsol_utils.datasets.tiny_imagenet import imagenet_indices
+from wsol_utils.evaluation import boxes, claims, metrics, statistics
+from wsol_utils.evaluation.claims import ClaimResult
 from wsol_utils.methods import cam, graphcut, networks, saliency
 
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
@@ -39,23 +42,59 @@ def tiny_imagenet() -> Table:
         for head in ("gap", "gmp")
     }
     makers["saliency, GAP"] = lambda images, classes: saliency.ten_crop_saliency(gap, images, classes)
+    squeezenet, indices = weights.imagenet(), imagenet_indices(weights.imagenet().class_names)
+    grouped = networks.GroupedClasses(squeezenet.network, [[indices[name]] for name in dataset.class_names])
+    makers["CAM, SqueezeNet"] = lambda images, classes: _grouped_maps(
+        grouped, _enlarged(images, squeezenet.image_size), classes, images.shape[1:3]
+    )
     found = {
         name: [_maps(maker, split.images, split.labels, name) for split in (val, test)]
         for name, maker in makers.items()
     }
     truth = [[split.boxes_of_label(i) for i in range(len(split))] for split in (val, test)]
-    rows = box_rows(found, [val.images, test.images], truth)
-    right = [f"{head} {100 * np.mean(_answers(nets[head], test) == test.labels):.1f} %" for head in nets]
+    rows, hits = box_rows(found, [val.images, test.images], truth)
+    right = {head: 100.0 * (_answers(net.network, test.images) == test.labels) for head, net in nets.items()}
+    right["SqueezeNet"] = 100.0 * (_answers(grouped, _enlarged(test.images, squeezenet.image_size)) == test.labels)
+    data = f"Tiny ImageNet, {len(dataset.class_names)} classes, {len(test)} test images of 64x64"
     return Table(
         title="Boxes on Tiny ImageNet, the class being given",
-        data=f"Tiny ImageNet, {len(dataset.class_names)} classes, {len(test)} test images of 64x64",
+        data=data,
         seeds=[0],
         header=BOX_HEADER,
         rows=rows,
         note=f"Thresholds, blurs of saliency (of ten crops) and the constant box are the best on {len(val)} validation "
-        f"images (GraphCut's blur on {N_TO_CHOOSE} of them). {ANY_REGION} Three heads share one trunk; right answers: "
-        f"{', '.join(right)}.",
+        f"images (GraphCut's blur on {N_TO_CHOOSE} of them). {ANY_REGION} Three heads share one trunk. SqueezeNet was "
+        f"trained on ImageNet ({squeezenet.source}) and sees the images enlarged to {squeezenet.image_size} pixels; "
+        f"its classes are found by their wnids. Right answers among the {len(dataset.class_names)}: "
+        f"{', '.join(f'{name} {of_images.mean():.1f} %' for name, of_images in right.items())}.",
+        claims=[*_heads_compared(right, hits, data), cam_over_saliency(hits["CAM, GAP"], hits["saliency, GAP"], data)],
     )
+
+
+def _heads_compared(right: dict[str, np.ndarray], hits: dict[str, np.ndarray], data: str) -> list[ClaimResult]:
+    """C5.2 and C5.5, from right answers and right boxes of the heads, in per cent for each image."""
+    lost = statistics.paired_difference(right["fc"], right["gap"])
+    ahead = statistics.paired_difference(right["gap"], right["gmp"])
+    extent = statistics.paired_difference(hits["CAM, GAP"], hits["CAM, GMP"])
+    alike = abs(ahead.mean) <= 1
+    note = f"each at its own threshold; {'' if alike else 'not '}within a point of each other in right answers"
+    return [
+        ClaimResult(
+            "C5.2", lost.mean, "points", data, [0], claims.equiv(2, lost), lost,
+            note="fully connected layers minus GAP on one trunk; the first half of the claim",
+        ),
+        ClaimResult(
+            "C5.5", extent.mean, "points", data, [0], claims.sign(1, extent, control_passed=alike), extent,
+            {"GAP minus GMP in right answers": ahead.mean}, note,
+        ),
+    ]  # fmt: skip
+
+
+def cam_over_saliency(cam_hits: np.ndarray, saliency_hits: np.ndarray, data: str) -> ClaimResult:
+    """C5.4, from right boxes in per cent for each image, those of saliency blurred as suits it."""
+    lead = statistics.paired_difference(cam_hits, saliency_hits)
+    note = "boxes at IoU 0.5, over blurred saliency, each at its own threshold"
+    return ClaimResult("C5.4", lead.mean, "points", data, [0], claims.sign(2, lead), lead, note=note)
 
 
 def voc() -> Table:
@@ -68,7 +107,7 @@ def voc() -> Table:
     others = joined([dataset.split(name, image_size=size) for name in ("train", "train_with_boxes", "val")])
     test = dataset.split("test", image_size=size)
     makers = {
-        "CAM": lambda images, classes: _grouped_maps(grouped, images, classes),
+        "CAM": lambda images, classes: _grouped_maps(grouped, images, classes, images.shape[1:3]),
         "saliency": lambda images, classes: saliency.ten_crop_saliency(grouped, images, classes),
     }
     single = [_single(split, position) for split in (others, test)]
@@ -77,7 +116,7 @@ def voc() -> Table:
         name: [_maps(maker, split.images, np.array([position[k] for k in split.labels]), name) for split in single]
         for name, maker in makers.items()
     }
-    rows = box_rows(found, [split.images for split in single], truth)
+    rows, hits = box_rows(found, [split.images for split in single], truth)
     pairs = [(i, k) for i in range(len(test)) for k in np.flatnonzero(test.label_sets[i]) if k in position]
     shown, asked = test.images[[i for i, _ in pairs]], np.array([position[k] for _, k in pairs])
     of_pairs = {name: _maps(maker, shown, asked, name) for name, maker in makers.items()}
@@ -94,7 +133,9 @@ def voc() -> Table:
         header=[*BOX_HEADER, "PxAP, %", adaptation.POINTS],
         rows=rows,
         note=f"Thresholds, blurs of saliency (of ten crops) and the constant box are the best on {len(single[0])} "
-        f"other images. Person is no class of ImageNet and is left out. No network was trained on VOC. {ANY_REGION}",
+        f"other images. Person is no class of ImageNet and is left out. The network is {squeezenet.source}; none was "
+        f"trained on VOC. {ANY_REGION}",
+        claims=[cam_over_saliency(hits["CAM"], hits["saliency"], f"VOC 2012, {len(single[1])} test images")],
     )
 
 
@@ -105,9 +146,15 @@ def _single(split: Split, position: dict[int, int]) -> Split:
     )
 
 
-def _grouped_maps(grouped: networks.GroupedClasses, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def _grouped_maps(
+    grouped: networks.GroupedClasses, images: np.ndarray, classes: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
     maps = grouped.class_maps(networks.normalise(images))[range(len(images)), classes]
-    return cam.upsample(maps, images.shape[1:3])
+    return cam.upsample(maps, size)
+
+
+def _enlarged(images: np.ndarray, size: int) -> np.ndarray:
+    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC) for image in images])
 
 
 def _maps(maker: MapOfBatch, images: np.ndarray, classes: np.ndarray, name: str) -> np.ndarray:
@@ -115,20 +162,21 @@ def _maps(maker: MapOfBatch, images: np.ndarray, classes: np.ndarray, name: str)
     return np.concatenate([maker(images[part], classes[part]) for part in tqdm(parts, name, leave=False)])
 
 
-def _answers(classifier: weights.Classifier, split: Split) -> np.ndarray:
-    return networks.predict(classifier.network, split.images).argmax(1)
+def _answers(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    return networks.predict(network, images).argmax(1)
 
 
 def box_rows(
     found: dict[str, list[np.ndarray]], images: Sequence[np.ndarray], truth: Sequence[Truth]
-) -> list[list[str]]:
+) -> tuple[list[list[str]], dict[str, np.ndarray]]:
     """Box accuracies of methods, and controls; maps, images and truth are those that choose, then those that judge.
 
+    Also returns the right boxes at IoU 0.5 of each method with maps, in per cent for each image.
     Saliency is blurred by what suits a threshold best on the images that choose, and GraphCut by what suits GraphCut.
     """
     size = images[0].shape[1]
     centre = [[boxes.centre_gaussian(size, size)] * len(true) for true in truth]
-    rows, fixed = [], {}
+    rows, fixed, right = [], {}, {}
     for name, pair in {**found, "centre Gaussian": centre}.items():
         if name.startswith("saliency"):
             blurred = [[_blurred(maps, share) for maps in pair] for share in BLURS]
@@ -142,13 +190,14 @@ def box_rows(
         )
         tau = one[0].compute().best_thresholds
         hits = [one[1].compute(tau), several[1].compute(several[0].compute().best_thresholds)]
+        right[name] = hits[0].per_image
         rows.append([name, *(str(statistics.bootstrap_interval(h.per_image)) for h in hits), f"{100 * tau[0]:.0f}"])
     fixed["best constant box"] = np.repeat(boxes.best_constant_box(truth[0], size)[None], len(images[1]), axis=0)
     for name, predicted in fixed.items():
         hits = [100.0 * metrics.localisation_hits(predicted, truth[1], iou_threshold=t) for t in IOU_THRESHOLDS]
         both = statistics.bootstrap_interval(hits[1]), statistics.bootstrap_interval(np.mean(hits, axis=0))
         rows.append([name, *map(str, both), ""])
-    return rows
+    return rows, right
 
 
 def _blurred(maps: np.ndarray, share: float) -> np.ndarray:
