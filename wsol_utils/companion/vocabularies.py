@@ -18,8 +18,7 @@ MADE_OF = {  # data set, images, their size in pixels, Gaussians, dimensions
     "scenes": ("scenes", 1000, 96, 32, 32),
     "voc2012": ("voc2012", 500, 224, 64, 64),
 }
-
-
+SEED = 0
 LICENCES = {
     "scenes": "MIT, like the project; learnt from drawn images only",
     "voc2012": "learnt from PASCAL VOC 2012, whose photographs come from flickr and are meant for research",
@@ -34,13 +33,16 @@ def make(name: str) -> Path:
     """
     data, n_images, size, n_components, n_dimensions = MADE_OF[name]
     images = load(data).split("train", n_images, size).images
-    vocabulary = FisherVector(n_components, n_dimensions).fit(images).vocabulary_
+    vocabulary = FisherVector(n_components, n_dimensions, random_state=SEED).fit(images).vocabulary_
     path = _path(name)
     write_atomically(path, lambda temporary: save_file(asdict(vocabulary), temporary))
     provenance = {
         "command": f"python -m wsol_utils train vocabulary-{name}",
         "data": f"{data}, {len(images)} images of train, {size} pixels",
         "descriptors": "dense_sift, step 4, bins of 4, 6 and 8 pixels, flat window",
+        "gaussians": n_components,
+        "dimensions": n_dimensions,
+        "seed": SEED,
         "versions": versions(),
         "licence": LICENCES[data],
     }
