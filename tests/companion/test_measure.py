@@ -7,12 +7,14 @@ import pytest
 from wsol_utils.companion import adaptation, chapter, measure, settings
 from wsol_utils.companion.measure import Table
 from wsol_utils.companion.measurements import boxes as measured_boxes
+from wsol_utils.companion.measurements import evaluation as measured_evaluation
 from wsol_utils.companion.measurements import fisher as measured_fisher
 from wsol_utils.companion.measurements import fisher_and_convnet, fisher_claims
 from wsol_utils.companion.measurements import patches as measured_patches
 from wsol_utils.companion.measurements import training as measured_training
 from wsol_utils.datasets import load
-from wsol_utils.evaluation import boxes, claims
+from wsol_utils.evaluation import boxes, claims, pixel_metrics
+from wsol_utils.evaluation.statistics import Interval
 from wsol_utils.methods import patch_tiling
 
 TABLE = Table("Boxes", "ten images", [0, 1], ["method", "%"], [["CAM", "50.0"]], "No controls.")
@@ -225,3 +227,89 @@ def test_both_networks_learn_from_the_same_images(tmp_path, monkeypatch):
     first, second = (fisher_and_convnet.draw(photographs, 20, seed) for seed in (0, 1))
     assert set(np.bincount(first.labels)) == {2}, "as many of each class"
     assert not np.array_equal(first.images, second.images)
+
+
+def test_spreads_tell_the_threshold_from_the_method():
+    alike = np.zeros((2, 3, 4, 10), bool)  # seeds, methods, thresholds, images
+    alike[:, :, 1] = True
+    between, within, everywhere = (values[0] for values in measured_evaluation.spreads(alike, np.arange(4) < 2))
+    assert between == 0
+    assert within == pytest.approx(100 * np.sqrt(0.5)), "of 0 and 100 %"
+    assert everywhere == pytest.approx(50), "of 0, 100, 0 and 0 %"
+    unlike = np.zeros((2, 3, 4, 10), bool)
+    unlike[:, 1, :, :5] = unlike[:, 2] = True
+    between, within, everywhere = measured_evaluation.spreads(unlike, np.arange(4) < 2)
+    assert between[0] == pytest.approx(50), "of 0, 50 and 100 %"
+    assert np.ptp(between) > 0, "the half that is right varies with the images drawn"
+    assert within.max() == everywhere.max() == 0
+
+
+def test_thresholds_and_methods_are_compared_on_trained_networks(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSOL_STORE", str(tmp_path))
+    small = {"SEEDS": (0,), "N_TEST": 10, "TRAINING": {"n_images": 32, "n_epochs": 1}}
+    for name, value in small.items():
+        monkeypatch.setattr(measured_evaluation, name, value)
+    table = measured_evaluation.thresholds()
+    names = [row[0] for row in table.rows]
+    assert names[:2] == ["CAM, GAP", "CAM, GMP"]
+    assert names[-2:] == ["centre Gaussian", "spread"]
+    assert all(len(row) == len(table.header) for row in table.rows)
+    best = [float(row[1].split()[0]) for row in table.rows[:-2]]
+    assert table.rows[-1][1].startswith(f"{np.std(best, ddof=1):.1f} "), "over methods, without the centre Gaussian"
+    assert table.claims[0].id == "C9.1"
+
+
+def test_scenes_with_the_object_elsewhere_are_the_same_scenes():
+    middle, corner = (measured_evaluation.placed("val", 10, share) for share in (0.0, 1.0))
+    np.testing.assert_array_equal(middle.labels, corner.labels)
+    for i in range(10):
+        (own,), (other,) = middle.boxes_of_label(i), corner.boxes_of_label(i)
+        assert (own[:2] + own[2:]) / 2 == pytest.approx([48, 48], abs=4)
+        assert own[2:] - own[:2] == pytest.approx(other[2:] - other[:2], abs=3), "the same object, whole"
+        assert (np.minimum(other[:2], 96 - other[2:]) < 6).all(), "in a corner"
+        untouched = ~(middle.masks[i] | corner.masks[i])
+        apart = np.abs(middle.images[i].astype(int) - corner.images[i])[untouched]
+        assert np.median(apart) < 8, "but for shadow and grain"
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    monkeypatch.setattr(pixel_metrics, "N_RESAMPLES", 50)
+    monkeypatch.setattr(measured_evaluation, "SEEDS", (0,))
+    monkeypatch.setattr(measured_evaluation, "N_VAL", 20)
+    monkeypatch.setattr(measured_evaluation, "N_TEST", 40)
+    return monkeypatch
+
+
+def test_the_centre_is_strong_on_centred_objects_only(quickly):
+    def around_objects(network, split):
+        centres = [(own[0, :2] + own[0, 2:]) / 2 - 48 for own in split.boxes]
+        return [np.roll(boxes.centre_gaussian(96, 96), np.round(c[::-1]).astype(int), (0, 1)) for c in centres]
+
+    for name, value in {"LENGTHS": (0.35, 0.4), "cams": around_objects, "trained": lambda *given: None}.items():
+        quickly.setattr(measured_evaluation, name, value)
+    table = measured_evaluation.centre()
+    (claim,) = table.claims
+    assert claim.verdict == "reproduced"
+    assert abs(claim.control_values["CAM minus centre, boxes, in the centre"]) < 5
+    assert claim.control_values["CAM minus centre, boxes, in a corner"] == claim.value > 20
+    quickly.setattr(measured_evaluation, "cams", lambda network, split: split.masks.astype(float))
+    assert measured_evaluation.centre().claims[0].verdict == "not reproduced", "far behind maps that are perfect"
+
+
+def test_tied_backgrounds_mislead_networks_that_learnt_from_them(quickly):
+    def misled_in_a_share(strength, split):
+        wrong = np.arange(len(split)) % 20 < 10 * strength
+        return np.where(wrong[:, None, None], ~split.masks, split.masks).astype(float)
+
+    fixed = {"cams": misled_in_a_share, "trained": lambda strength, *given: strength}
+    for name, value in (fixed | {"_named": lambda *given: Interval(50.0, 45.0, 55.0)}).items():
+        quickly.setattr(measured_evaluation, name, value)
+    table = measured_evaluation.tied()
+    assert [row[0] for row in table.rows] == ["0", "50", "90", "100"]
+    assert [row[-1] for row in table.rows] == ["100.0 [100.0, 100.0]"] * 4, "the control knows the object"
+    pixels = [float(row[3].split()[0]) for row in table.rows]
+    assert pixels[0] == 100 > pixels[1] > pixels[2] > pixels[3]
+    assert table.claims[0].verdict == "reproduced"
+    quickly.setattr(measured_evaluation, "trained", lambda *given: 0.5)
+    assert measured_evaluation.tied().claims[0].verdict != "reproduced", "no fall where all learnt alike"

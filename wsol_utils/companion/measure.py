@@ -27,6 +27,9 @@ MEASUREMENTS = {  # name: the notebook that shows the table, and the function th
     "detectors-scenes": ("10_boxes_with_supervision", "detectors:scenes"),
     "detectors-voc2012": ("10_boxes_with_supervision", "detectors:voc"),
     "layers-scenes": ("10_boxes_with_supervision", "detectors:layers"),
+    "thresholds-scenes": ("10_boxes_with_supervision", "evaluation:thresholds"),
+    "centre-scenes": ("10_boxes_with_supervision", "evaluation:centre"),
+    "tied-scenes": ("10_boxes_with_supervision", "evaluation:tied"),
 }
 
 
