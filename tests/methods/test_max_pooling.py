@@ -11,6 +11,7 @@ from wsol_utils.methods.max_pooling import (
     SlidingConvNet,
     adapt,
     adaptation_layers,
+    extremes,
     log_sum_exp,
     multi_label_loss,
     multi_scale_maps,
@@ -158,9 +159,38 @@ def test_only_the_maximum_gets_a_gradient():
 
 
 def test_log_sum_exp_runs_from_the_mean_to_the_maximum():
-    torch.testing.assert_close(log_sum_exp(MAPS, 1e-5), MAPS.mean((2, 3)), atol=1e-4, rtol=0)
-    torch.testing.assert_close(log_sum_exp(MAPS, 1e5), MAPS.amax((2, 3)), atol=1e-4, rtol=0)
+    for _ in range(100):
+        maps = torch.from_numpy(RNG.normal(0, RNG.uniform(0.1, 5), size=(1, 1, *RNG.integers(1, 15, 2))))
+        torch.testing.assert_close(log_sum_exp(maps, 1e-6), maps.mean((2, 3)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(log_sum_exp(maps, 1e6), maps.amax((2, 3)), atol=1e-4, rtol=0)
     torch.testing.assert_close(log_sum_exp(MAPS, 5), (5 * MAPS).exp().mean((2, 3)).log() / 5)
+
+
+def test_extremes_have_the_limits_of_weldon_and_wildcat():
+    maximum, mean = MAPS.amax((2, 3)), MAPS.mean((2, 3))
+    torch.testing.assert_close(extremes(MAPS, 0, 0.3, alpha=0), maximum)
+    torch.testing.assert_close(extremes(MAPS, 1, 0.3, alpha=0), mean)
+    torch.testing.assert_close(extremes(MAPS, 0, 0, alpha=1), maximum + MAPS.amin((2, 3)))
+    torch.testing.assert_close(extremes(MAPS, 1, 1, alpha=0.5), 1.5 * mean)
+
+
+def test_extremes_by_sorting():
+    for _ in range(100):
+        maps = torch.from_numpy(RNG.normal(size=(2, 3, *RNG.integers(1, 8, 2))))
+        (highest, lowest), alpha = RNG.random(2), 2 * RNG.random()
+        n = maps.shape[2] * maps.shape[3]
+        rising = np.sort(maps.numpy().reshape(2, 3, n))
+        n_highest, n_lowest = max(1, int(highest * n)), max(1, int(lowest * n))
+        expected = rising[..., n - n_highest :].mean(2) + alpha * rising[..., :n_lowest].mean(2)
+        np.testing.assert_allclose(extremes(maps, highest, lowest, alpha), expected, atol=1e-12)
+
+
+def test_only_the_extremes_get_a_gradient():
+    maps = MAPS.clone().requires_grad_()
+    extremes(maps, 0.2, 0.1, alpha=0.6).sum().backward()
+    place = MAPS.flatten(2).argsort(2).argsort(2)  # 0 for the lowest of the 30
+    expected = torch.where(place >= 24, 1 / 6, 0) + torch.where(place < 3, 0.6 / 3, 0)
+    torch.testing.assert_close(maps.grad.flatten(2), expected.double())
 
 
 @pytest.mark.parametrize("n_units", [None, 32])
@@ -219,3 +249,8 @@ def test_errors_name_the_thing_and_the_cure():
             to_convolutional(network)
     with pytest.raises(ValueError, match="must have one shape"):
         multi_label_loss(torch.zeros(2, 3), torch.zeros(2))
+    for share in (-0.1, 20, float("nan")):
+        with pytest.raises(ValueError, match="shares of the positions, 0 to 1"):
+            extremes(MAPS, 0.2, share, 1)
+    with pytest.raises(ValueError, match="0 or more, not -1"):
+        extremes(MAPS, 0.2, 0.2, -1)

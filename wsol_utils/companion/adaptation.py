@@ -94,6 +94,12 @@ def _scores(mean_ap: float, points: list[float]) -> dict[str, float]:
 
 def judge(maps: Iterable[np.ndarray], pool: nn.Module, test: Split) -> tuple[float, list[float]]:
     """Mean average precision in per cent, and for each class of each image 100 if its point lies in a box of it."""
+    scores, hits = scores_and_points(maps, pool, test)
+    return 100 * metrics.mean_average_precision(scores, np.where(test.label_sets, 1, -1)), hits
+
+
+def scores_and_points(maps: Iterable[np.ndarray], pool: nn.Module, test: Split) -> tuple[np.ndarray, list[float]]:
+    """Pooled scores (N, C), and for each class of each image 100 if its point lies in a box of it."""
     scores, hits = [], []
     for of_image, true, labels in zip(maps, test.boxes, test.box_labels, strict=True):
         scores.append(pool(torch.as_tensor(of_image)[None])[0].numpy())
@@ -101,7 +107,7 @@ def judge(maps: Iterable[np.ndarray], pool: nn.Module, test: Split) -> tuple[flo
             100.0 * metrics.point_in_boxes(of_image[k], true[labels == k], tolerance=TOLERANCE)
             for k in np.unique(labels)
         ]
-    return 100 * metrics.mean_average_precision(np.array(scores), np.where(test.label_sets, 1, -1)), hits
+    return np.array(scores), hits
 
 
 def patches_of(height: int, width: int) -> np.ndarray:

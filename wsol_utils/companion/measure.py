@@ -24,6 +24,7 @@ MEASUREMENTS = {  # name: the notebook that shows the table, and the function th
     "settings-voc2012": ("07_weak_max_pooling", "pooling:choice"),
     "pooling-voc2012": ("07_weak_max_pooling", "pooling:voc"),
     "patches-voc2012": ("07_weak_max_pooling", "patches:voc"),
+    "evidence-voc2012": ("07_weak_max_pooling", "evidence:voc"),
     "detectors-scenes": ("10_boxes_with_supervision", "detectors:scenes"),
     "detectors-voc2012": ("10_boxes_with_supervision", "detectors:voc"),
     "layers-scenes": ("10_boxes_with_supervision", "detectors:layers"),

@@ -163,6 +163,27 @@ def log_sum_exp(maps: torch.Tensor, sharpness: float) -> torch.Tensor:
     return ((sharpness * flat).logsumexp(2) - np.log(flat.shape[2])) / sharpness
 
 
+def extremes(maps: torch.Tensor, highest: float, lowest: float, alpha: float) -> torch.Tensor:
+    """Pool (B, C, h, w) to (B, C) by the mean of the k+ highest scores plus alpha times that of the k- lowest.
+
+    The spatial pooling of WILDCAT (Durand et al. 2017, section 3.3); WELDON (Durand et al. 2016) has alpha 1. Low
+    scores are evidence against the class. `highest` and `lowest` give k+ and k- as shares, 0 to 1, of the positions,
+    rounded down to one position at least: with alpha 0, a share of 0 gives the maximum and 1 the mean.
+    Raises ValueError for other shares and for a negative alpha.
+
+    >>> extremes(torch.tensor([[[[3.0, 1.0], [0.0, -2.0]]]]), 0.5, 0.25, alpha=0.5).item()
+    1.0
+    """
+    if not (0 <= highest <= 1 and 0 <= lowest <= 1):
+        raise ValueError(f"Highest and lowest are shares of the positions, 0 to 1, not {highest} and {lowest}.")
+    if not alpha >= 0:
+        raise ValueError(f"Alpha, the weight of the lowest scores, is 0 or more, not {alpha}.")
+    flat = maps.flatten(2)
+    n_highest, n_lowest = (max(1, int(share * flat.shape[2])) for share in (highest, lowest))
+    above, below = flat.topk(n_highest, sorted=False)[0], flat.topk(n_lowest, largest=False, sorted=False)[0]
+    return above.mean(2) + alpha * below.mean(2)
+
+
 def rescale(images: np.ndarray, factor: float) -> np.ndarray:
     """Rescale uint8 images (B, H, W, 3) by one factor, antialiased, to sides of at least one pixel.
 

@@ -1,6 +1,7 @@
 """Poolings compared on VOC photographs: what decides whether the maximum learns as well as the mean."""
 
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
@@ -16,6 +17,7 @@ from wsol_utils.evaluation import statistics
 from wsol_utils.methods import max_pooling
 
 SEEDS, SHARES, N_FOLDS = (0, 1, 2), (4, 2, 1), 3
+HIGHEST_FIFTH = partial(max_pooling.extremes, highest=0.2, lowest=0, alpha=0)
 
 
 def voc() -> Table:
@@ -28,7 +30,7 @@ def voc() -> Table:
     arms = {
         f"{name}, {len(learnt) // share} photographs": (pool, several, share, factors, default)
         for share in SHARES
-        for name, pool in (adaptation.POOLINGS | {"mean of the highest fifth": _highest_fifth}).items()
+        for name, pool in (adaptation.POOLINGS | {"mean of the highest fifth": HIGHEST_FIFTH}).items()
     }
     largest, whole = adaptation.POOLINGS["max"], f"max, {len(learnt)} photographs"
     arms |= {
@@ -44,7 +46,7 @@ def voc() -> Table:
         for seed in SEEDS:
             some = torch.randperm(len(learnt), generator=torch.Generator().manual_seed(seed))[: len(learnt) // share]
             head = max_pooling.adapt([draw[some] for draw in draws], label_sets[some], pool, seed=seed, **settings)
-            judged.append(adaptation.judge(_maps(head, seen, at, len(test)), pool, test))
+            judged.append(adaptation.judge(maps_of(head, seen, at, len(test)), pool, test))
         precisions, points = zip(*judged, strict=True)
         spread = f"{np.mean(precisions):.1f} ({min(precisions):.1f} to {max(precisions):.1f})"
         rows.append([name, spread, str(statistics.bootstrap_interval(points))])
@@ -75,7 +77,7 @@ def choice() -> Table:
         rows.append([f"{name} (shipped)" if shipped else name, *(f"{value:.1f}" for value in of_poolings)])
     return Table(
         title="The settings, by cross-validation",
-        data=f"VOC 2012, the {len(_learnt()[0])} training photographs in {N_FOLDS} folds, SqueezeNet's features",
+        data=f"VOC 2012, the {len(learnt_from()[0])} training photographs in {N_FOLDS} folds, SqueezeNet's features",
         seeds=(0,),
         header=["layers", *(f"mAP, trained through {name}, %" for name in adaptation.POOLINGS)],
         rows=rows,
@@ -85,34 +87,36 @@ def choice() -> Table:
 
 def _validated(data: DataSet, pooling: str, n_units: int, n_epochs: int, learning_rate: float) -> Arrays:
     """mAP on each fold of layers trained on the others; no `n_units` for one layer."""
-    learnt, draws = _learnt()
-    label_sets, pool = torch.tensor(learnt.label_sets, dtype=torch.float32), adaptation.POOLINGS[pooling]
-    folds = torch.randperm(len(learnt), generator=torch.Generator().manual_seed(0)) % N_FOLDS
     settings = {"n_units": n_units or None, "n_epochs": n_epochs, "learning_rate": learning_rate}
+    return {"precisions": cross_validated(adaptation.POOLINGS[pooling], **settings)}
+
+
+def cross_validated(pool: Callable[[torch.Tensor], torch.Tensor], **settings: object) -> np.ndarray:
+    """mAP in per cent on each fold of the training photographs, of layers trained on the others."""
+    learnt, draws = learnt_from()
+    label_sets = torch.tensor(learnt.label_sets, dtype=torch.float32)
+    folds = torch.randperm(len(learnt), generator=torch.Generator().manual_seed(0)) % N_FOLDS
     precisions = []
     for fold in range(N_FOLDS):
         some, out = folds != fold, torch.where(folds == fold)[0]
         head = max_pooling.adapt([draw[some] for draw in draws], label_sets[some], pool, **settings)
         seen = dict(zip(adaptation.FACTORS, (draw[out] for draw in draws), strict=True))
-        maps = _maps(head, seen, adaptation.FACTORS, len(out))
+        maps = maps_of(head, seen, adaptation.FACTORS, len(out))
         precisions.append(adaptation.judge(maps, pool, learnt.subset(out.numpy()))[0])
-    return {"precisions": np.array(precisions)}
+    return np.array(precisions)
 
 
 @cache
-def _learnt() -> tuple[Split, list[torch.Tensor]]:
+def learnt_from() -> tuple[Split, list[torch.Tensor]]:
     """The training photographs, and their features at each scale."""
     learnt, _, _ = adaptation.photographs()
     return learnt, adaptation.at_scales(learnt.images)
 
 
-def _highest_fifth(maps: torch.Tensor) -> torch.Tensor:
-    flat = maps.flatten(2)
-    return flat.topk(max(1, flat.shape[2] // 5), dim=2)[0].mean(2)
-
-
 @torch.no_grad()
-def _maps(head: torch.nn.Module, seen: dict[float, torch.Tensor], factors: list[float], n_images: int):
+def maps_of(
+    head: torch.nn.Module, seen: dict[float, torch.Tensor], factors: Sequence[float], n_images: int
+) -> Iterator[np.ndarray]:
     """Class maps of the test images, one image after the other, the mean over scales, at the size of the images."""
     size = [adaptation.IMAGE_SIZE] * 2
     for i in range(n_images):
