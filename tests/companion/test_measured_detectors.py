@@ -130,6 +130,7 @@ def test_photographs_have_a_row_for_each_detector_and_the_recall_of_proposals(ti
     assert int(table.rows[1][3].split()[0]) > int(table.rows[1][2]), "Fast R-CNN does"
     assert table.data.startswith("VOC 2012, 10 training and 3 test photographs squashed to 96x96")
     assert "Recall at IoU 0.5 with 8 boxes an image: selective search" in table.note
+    assert [result.id for result in table.claims] == ["C8.8", "C8.9"]
 
 
 def test_the_cells_of_the_trunk_for_photographs_are_centred_on_their_pixels(tiny_voc):

@@ -78,7 +78,8 @@ class Comparison:
             return ClaimResult(number, difference.mean, "points", data, seeds, verdict, difference, named, note)
 
         shared, proposing, library, once = PAIRS
-        of_library = {"of_torchvision_minus_Fast": self.differences[library].mean} if library in self.differences else {}
+        measured = library in self.differences
+        of_library = {"of_torchvision_minus_Fast": self.differences[library].mean} if measured else {}
         less_background = statistics.paired_difference(*map(self._background, once))
         parts = {
             "time": claims.stated(bool((self.testing["YOLO"] < self.testing[FASTER]).all())),
