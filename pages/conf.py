@@ -6,6 +6,7 @@ html_title = "WSOL companion"
 html_theme_options = {"show_navbar_depth": 1, "home_page_in_toc": True}
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]

@@ -14,10 +14,12 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setenv("WSOL_OUTPUT", str(output))
     picture = new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Figure>"})
     plot = new_code_cell("plot()", outputs=[picture], execution_count=1, metadata={"tags": ["gallery"]})
+    table = new_output("execute_result", data={"text/markdown": "| claim | verdict |\n|---|---|\n| C1.1 | holds |"})
+    judged = new_code_cell("judge()", outputs=[table], execution_count=2)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     for name, other in (("01_first", "02_second"), ("02_second", "01_first")):
         text = f"# Title of {name}\n\nThe equation $S_c = \\sum_k w_k^c F_k$ of figure F25, see [other]({other}.ipynb)."
-        book = new_notebook(cells=[new_markdown_cell(text), plot], metadata=kernel)
+        book = new_notebook(cells=[new_markdown_cell(text), plot, judged], metadata=kernel)
         (notebooks / f"{name}.ipynb").write_text(writes(book))
     return pages.build("quick")
 
@@ -28,6 +30,7 @@ def test_pages_show_gallery_notebooks_figures_and_work_offline(site):
     assert "_images/01_first.png" in index
     notebook = (site.parent / "01_first.html").read_text()
     assert 'href="02_second.html"' in notebook, "links between notebooks work"
+    assert "<td><p>C1.1</p></td>" in notebook, "a table that code made is a table"
     assert "F25" in (site.parent / "figures.html").read_text()
     for page in site.parent.glob("*.html"):
         text = page.read_text()
