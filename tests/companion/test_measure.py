@@ -380,7 +380,7 @@ def test_evidence_and_soft_maxima_are_judged_by_what_they_are_held_against(monke
                 *(("with", other) for other in noise if other != "with"),
             )
         }
-        precision = {name: evidence._mean_ap(of_arm["scores"], label_sets) for name, (of_arm,) in tested.items()}
+        precision = {name: adaptation.mean_ap(of_arm["scores"], label_sets) for name, (of_arm,) in tested.items()}
         soft, against = evidence.judged(tested, gains, parts, "drawn")
         assert against.value == pytest.approx(precision["with"] - precision["without"])
         assert soft.value == pytest.approx(precision["lse"] - max(precision["mean"], precision["max"]))

@@ -32,7 +32,7 @@ def torch_home(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "alexnet", "googlenet", "resnet50"])
-@pytest.mark.filterwarnings("error::FutureWarning")  # GoogLeNet warns of its initialisation
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # other tests' sockets may be collected here
 def test_weights_in_torchs_cache_are_found(torch_home, name):
     network = torchvision.models.get_model(name, **({"init_weights": False} if name == "googlenet" else {}))
     url = torchvision.models.get_model_weights(name).DEFAULT.url

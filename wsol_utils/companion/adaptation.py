@@ -68,7 +68,7 @@ def make() -> Path:
     of_images = np.array([patch_tiling.image_scores(own) for own in posteriors])[:, : len(class_names)]
     maps = [patch_tiling.heat_maps(own[:, : len(class_names)], patches, IMAGE_SIZE, IMAGE_SIZE) for own in posteriors]
     points = judge(maps, POOLINGS["max"], test)[1]
-    scores["patches"] = _scores(100 * metrics.mean_average_precision(of_images, test.label_sets * 2 - 1), points)
+    scores["patches"] = _scores(mean_ap(of_images, test.label_sets), points)
     state |= {f"patches.{key}": value for key, value in head.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(halved(state), temporary))
     provenance = {
@@ -95,7 +95,12 @@ def _scores(mean_ap: float, points: list[float]) -> dict[str, float]:
 def judge(maps: Iterable[np.ndarray], pool: nn.Module, test: Split) -> tuple[float, list[float]]:
     """Mean average precision in per cent, and for each class of each image 100 if its point lies in a box of it."""
     scores, hits = scores_and_points(maps, pool, test)
-    return 100 * metrics.mean_average_precision(scores, np.where(test.label_sets, 1, -1)), hits
+    return mean_ap(scores, test.label_sets), hits
+
+
+def mean_ap(scores: np.ndarray, label_sets: np.ndarray) -> float:
+    """Mean average precision over the area, in per cent, of scores (N, C) and label sets (N, C)."""
+    return 100 * metrics.mean_average_precision(scores, np.where(label_sets, 1, -1))
 
 
 def scores_and_points(maps: Iterable[np.ndarray], pool: nn.Module, test: Split) -> tuple[np.ndarray, list[float]]:

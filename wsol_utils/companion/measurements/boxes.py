@@ -182,10 +182,10 @@ def box_rows(
             blurred = [[_blurred(maps, share) for maps in pair] for share in BLURS]
             cuts = [_cut_right(images[0], maps, truth[0]) for maps, _ in blurred]
             fixed[f"{name} + GraphCut"] = graphcut.graphcut_boxes(images[1], blurred[np.argmax(cuts)][1])
-            cuts = [_accuracy(metrics.MaxBoxAcc(), maps, truth[0]).compute().value for maps, _ in blurred]
+            cuts = [accuracy(metrics.MaxBoxAcc(), maps, truth[0]).compute().value for maps, _ in blurred]
             pair = blurred[np.argmax(cuts)]
         one, several = (
-            [_accuracy(metric(n_thresholds=100), *of) for of in zip(pair, truth, strict=True)]
+            [accuracy(metric(n_thresholds=100), *of) for of in zip(pair, truth, strict=True)]
             for metric in (metrics.MaxBoxAcc, metrics.MaxBoxAccV2)
         )
         tau = one[0].compute().best_thresholds
@@ -211,7 +211,8 @@ def _cut_right(images: np.ndarray, maps: np.ndarray, truth: Truth) -> float:
     return metrics.localisation_hits(graphcut.graphcut_boxes(images[few], maps[few]), truth[few]).mean()
 
 
-def _accuracy(metric: metrics.MaxBoxAcc, maps: Sequence[np.ndarray], truth: Truth) -> metrics.MaxBoxAcc:
+def accuracy(metric: metrics.MaxBoxAcc, maps: Sequence[np.ndarray], truth: Truth) -> metrics.MaxBoxAcc:
+    """The metric, having seen all maps with their true boxes."""
     for score_map, true in zip(maps, truth, strict=True):
         metric.update(score_map, true)
     return metric

@@ -51,7 +51,7 @@ def voc() -> Table:
     for name in arms:
         found = ["", "", "", ""]
         if name in tested:
-            precisions = [_mean_ap(run["scores"], test.label_sets) for run in tested[name]]
+            precisions = [adaptation.mean_ap(run["scores"], test.label_sets) for run in tested[name]]
             spread = f"{np.mean(precisions):.1f} ({min(precisions):.1f} to {max(precisions):.1f})"
             points = str(statistics.bootstrap_interval([run["points"] for run in tested[name]]))
             found = [spread, points, *("" if name == one else str(differences[one, name]) for one in own)]
@@ -180,10 +180,6 @@ def _seen() -> tuple[Split, dict[float, torch.Tensor]]:
     """The test photographs, and their features at each scale."""
     _, test, _ = adaptation.photographs()
     return test, dict(zip(adaptation.FACTORS, adaptation.at_scales(test.images), strict=True))
-
-
-def _mean_ap(scores: np.ndarray, label_sets: np.ndarray) -> float:
-    return 100 * metrics.mean_average_precision(scores, np.where(label_sets, 1, -1))
 
 
 def _gain(tested: dict[str, list[Arrays]], one: str, other: str) -> float:

@@ -29,7 +29,8 @@ def voc() -> Table:
     for name, network in arms.items():
         posteriors = [own[:, :n_classes] for own in adaptation.patch_posteriors(network, test.images, patches)]
         maps = [patch_tiling.heat_maps(own, patches, size, size) for own in posteriors]
-        scores = [[patch_tiling.image_scores(own, k) for own in posteriors] for k in (1, patch_tiling.POWER)]
+        powers = (1, patch_tiling.POWER)
+        scores = [np.array([patch_tiling.image_scores(own, power) for own in posteriors]) for power in powers]
         rows.append([name, *(_mean_ap(of_power, test) for of_power in scores), *places(maps, test, class_names)])
     for pooling, pool in adaptation.POOLINGS.items():
         network = weights.adapted(pooling).network
@@ -68,8 +69,8 @@ def _from_scratch(seen: np.ndarray, targets: np.ndarray, n_outputs: int) -> nn.M
     return network
 
 
-def _mean_ap(scores: Sequence[np.ndarray], test: Split) -> str:
-    return f"{100 * metrics.mean_average_precision(np.array(scores), np.where(test.label_sets, 1, -1)):.1f}"
+def _mean_ap(scores: np.ndarray, test: Split) -> str:
+    return f"{adaptation.mean_ap(scores, test.label_sets):.1f}"
 
 
 def places(maps: Sequence[np.ndarray], test: Split, class_names: Sequence[str]) -> list[str]:

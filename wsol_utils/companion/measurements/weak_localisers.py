@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from wsol_utils.companion.measurements.boxes import accuracy
 from wsol_utils.companion.store import Arrays, remember
 from wsol_utils.datasets import load
 from wsol_utils.datasets.splits import DataSet, Split
@@ -74,10 +75,7 @@ def judge(
 
 
 def box_metric(metric: type[metrics.MaxBoxAcc], maps: Maps, split: Split) -> metrics.MaxBoxAcc:
-    filled = metric(n_thresholds=N_THRESHOLDS)
-    for i, score_map in enumerate(maps):
-        filled.update(score_map, split.boxes_of_label(i))
-    return filled
+    return accuracy(metric(n_thresholds=N_THRESHOLDS), maps, [split.boxes_of_label(i) for i in range(len(split))])
 
 
 def values(judged: Sequence[Judged]) -> tuple[Interval, Interval]:
