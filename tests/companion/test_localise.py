@@ -147,6 +147,16 @@ def test_sheets_and_csv_hold_what_the_json_holds(classifier, photos, looked_at, 
     assert held() == (2, 2), "whose picture was deleted is forgotten"
 
 
+def test_many_sheets_sort_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(localising, "PER_SHEET", 1)
+    pictures = [f"{number}.jpg" for number in range(10)]
+    for picture in pictures:
+        Image.new("RGB", (8, 8)).save(tmp_path / picture)
+    localising._write_sheets(tmp_path, [{"picture": picture} for picture in pictures])
+    sheets = sorted(path.name for path in tmp_path.glob("contact-sheet-*"))
+    assert sheets == [f"contact-sheet-{number:02}.jpg" for number in range(1, 11)]
+
+
 def test_a_folder_gives_pictures_sheet_csv_and_json(classifier, photos, capsys, looked_at):
     output = photos / "out"
     results = localise_all([photos / "a", photos / "b" / "cat.jpg"], output, classifier)

@@ -246,7 +246,8 @@ def _write_csv(path: Path, entries: list[dict]) -> None:
 
 def _write_sheets(output: Path, entries: list[dict]) -> None:
     """The pictures at half their size, two in a row; sheets of an earlier call that are too many go."""
-    sheets = [output / f"{SHEET}{number}.jpg" for number in range(1, 1 + -(-len(entries) // PER_SHEET))]
+    n_sheets = -(-len(entries) // PER_SHEET)
+    sheets = [output / f"{SHEET}{number:0{len(str(n_sheets))}}.jpg" for number in range(1, n_sheets + 1)]
     for surplus in set(output.glob(f"{SHEET}*.jpg")) - set(sheets):
         surplus.unlink()
     for sheet, start in zip(sheets, range(0, len(entries), PER_SHEET), strict=True):
