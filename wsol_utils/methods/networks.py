@@ -142,6 +142,7 @@ def untrained(network: nn.Module, seed: int = 0) -> nn.Module:
     """Return a copy of the network whose weights are drawn anew, so that it has learnt nothing.
 
     The control of Adebayo et al. 2018: a map that looks the same without training does not show what was learnt.
+    Layers begin as PyTorch has them begin, so signals fade from layer to layer: compare forms of maps, not their sizes.
 
     >>> layer = nn.Linear(2, 2)
     >>> torch.equal(untrained(layer).weight, layer.weight)
