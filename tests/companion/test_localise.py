@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -175,6 +178,48 @@ def test_a_folder_gives_pictures_sheet_csv_and_json(classifier, photos, capsys, 
     assert rows[0]["class_1"] == entry["classes"][0][0]
 
 
+def test_what_the_reader_has_is_never_replaced(classifier, photos, looked_at):
+    with pytest.raises(OSError, match=r"The output folder .*b holds photographs that were asked for: name another"):
+        localise_all([photos / "b"], photos / "b", classifier)
+    (photos / "out").mkdir()
+    for name in ("cat.jpg", "contact-sheet-of-mine.jpg"):
+        (photos / "out" / name).write_text("the reader's own")
+    assert [entry["picture"] for entry in localise_all([photos / "b"], photos / "out", classifier)] == ["cat-2.jpg"]
+    for name in ("cat.jpg", "contact-sheet-of-mine.jpg"):
+        assert (photos / "out" / name).read_text() == "the reader's own"
+
+
+def test_odd_names_stop_no_other(classifier, photos, looked_at):
+    names = ["猫" * 81 + ".jpg", "plain.jpg"]
+    names += [os.fsdecode(b"caf\xe9.jpg")] if sys.platform == "linux" else []  # others refuse such a name
+    (photos / "odd").mkdir()
+    for name in names:
+        Image.new("RGB", (20, 20)).save(photos / "odd" / name)
+    results = localise_all([photos / "odd"], photos / "out", classifier)
+    assert {Path(entry["file"]).name for entry in results} == set(names)
+    assert all((photos / "out" / entry["picture"]).exists() for entry in results)
+    with (photos / "out" / "localised.csv").open(errors="surrogateescape") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [entry["file"] for entry in results]
+
+
+def test_columns_keep_their_places_with_fewer_classes(photos):
+    few = weights.restricted(weights.shipped("scenes-gap"), ("tulip", "sailboat"))
+    (entry,) = localise_all([photos / "b"], photos / "out", few)
+    with (photos / "out" / "localised.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert [int(row[f"cam_{corner}"]) for corner in ("x0", "y0", "x1", "y1")] == entry["cam_box"]
+    assert row["class_3"] == ""
+    assert row["network"] == few.source
+
+
+def test_a_damaged_picture_is_drawn_again(classifier, photos, looked_at):
+    localise_all([photos / "b"], photos / "out", classifier)
+    (photos / "out" / "cat.jpg").write_bytes((photos / "out" / "cat.jpg").read_bytes()[:300])
+    localise_all([photos / "b"], photos / "out", classifier)
+    assert looked_at == ["cat.jpg", "cat.jpg"]
+    assert Image.open(photos / "out" / "cat.jpg").load()
+
+
 def test_a_second_call_goes_on_where_the_first_stopped(classifier, photos, looked_at):
     localise_all([photos / "b"], photos / "out", classifier)
     assert len(localise_all([photos / "a", photos / "b"], photos / "out", classifier)) == 3
@@ -205,5 +250,10 @@ def test_errors_name_the_thing_and_the_cure(classifier, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "localised.json").write_text("{")
     Image.new("RGB", (9, 9)).save(tmp_path / "photo.png")
-    with pytest.raises(OSError, match=r"localised\.json is damaged: delete it"):
-        localise_all([tmp_path], tmp_path / "out", classifier)
+    for content in ("{", '[{"file": "a"}]', '["a"]'):
+        (tmp_path / "out" / "localised.json").write_text(content)
+        with pytest.raises(OSError, match=r"localised\.json is damaged: delete it"):
+            localise_all([tmp_path], tmp_path / "out", classifier)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file cannot be written \(File exists\): name another output folder"):
+        localise_all([tmp_path], tmp_path / "file", classifier)

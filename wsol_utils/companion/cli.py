@@ -41,7 +41,10 @@ def reproduce(
 
 @app.command()
 def localise(
-    paths: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER …", help="Photographs, or folders of them.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTO|FOLDER …", help="Photographs of up to 64 million pixels, or folders of them."),
+    ],
     output: Annotated[Path | None, typer.Option(help="Folder for pictures, CSV and JSON.")] = None,
     model: Annotated[str, typer.Option(help="torchvision classifier, or tiny-imagenet-gap.")] = "squeezenet1_0",
 ) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from wsol_utils.methods import cam, graphcut, networks, saliency
 N_CLASSES = 5
 PER_SHEET = 40  # photographs on a contact sheet
 SHEET = "contact-sheet-"
+KEYS = {"file", "picture", "size", "classes", "graphcut_box", "cam_box", "state"}  # of an entry
 MAX_ASPECT = 8  # of a photograph as drawn: a longer one is squeezed
 
 
@@ -59,7 +61,8 @@ class Localisation:
 def localise(photo: str | Path | np.ndarray, classifier: Classifier | None = None) -> Localisation:
     """Name the five best classes of a photograph and locate the first of them.
 
-    `photo` is a file, or an RGB uint8 array (H, W, 3), of any size; `classifier` is SqueezeNet unless given.
+    `photo` is a file of up to 64 million pixels, or an RGB uint8 array (H, W, 3), of any sides; `classifier` is
+    SqueezeNet unless given.
 
     Raises:
         OSError: the file cannot be read, or the ImageNet weights are not to be had.
@@ -142,25 +145,34 @@ def localise_all(paths: Iterable[str | Path], output: Path, classifier: Classifi
     run that was stopped goes on. Returns the entries of the photographs asked for, as the JSON has them.
 
     Raises:
-        OSError: a path is not there, or the output folder cannot be written or is in use.
+        OSError: a path is not there, or the output folder cannot be written, is in use or holds the photographs.
     """
     plots.use_house_style()
     asked = list(_photographs(paths))
+    if any(path.parent == output.resolve() for path in asked):
+        raise OSError(f"The output folder {output} holds photographs that were asked for: name another one.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with FileLock(output / ".lock", timeout=0):
-            entries = _localise_each(asked, output, classifier)
-            write_atomically(output / "localised.csv", lambda temporary: _write_csv(temporary, list(entries.values())))
-            _write_sheets(output, list(entries.values()))
+        lock = FileLock(output / ".lock", timeout=0).acquire()
     except Timeout:
         raise OSError(f"Another run is writing to {output}: wait for it, or name another output folder.") from None
+    except OSError as error:
+        raise OSError(f"{output} cannot be written ({error.strerror}): name another output folder.") from error
+    with lock:
+        entries = _localise_each(asked, output, classifier)
+        write_atomically(output / "localised.csv", lambda temporary: _write_csv(temporary, list(entries.values())))
+        _write_sheets(output, list(entries.values()))
     return [entries[str(path)] for path in asked if str(path) in entries]
 
 
 def _localise_each(asked: list[Path], output: Path, classifier: Classifier) -> dict[str, dict]:
-    """Entries of all photographs by file, earlier ones included; the record is written after each."""
-    record = output / "localised.json"
-    entries = {file: entry for file, entry in _read_record(record).items() if (output / entry["picture"]).exists()}
+    """Entries of all photographs by file, earlier ones included; the record is written with each."""
+    record, entries = output / "localised.json", {}
+    for file, entry in _read_record(record).items():
+        if _is_whole(output / entry["picture"]):
+            entries[file] = entry
+        else:
+            (output / entry["picture"]).unlink(missing_ok=True)
     for path in tqdm(asked, "localising", unit="photograph"):
         file = str(path)
         try:
@@ -169,22 +181,26 @@ def _localise_each(asked: list[Path], output: Path, classifier: Classifier) -> d
                 continue
             found = localise(path, classifier)
         except OSError as error:
-            entries.pop(file, None)
+            if forgotten := entries.pop(file, None):
+                (output / forgotten["picture"]).unlink(missing_ok=True)
             tqdm.write(f"Skipped: {error}", file=sys.stderr)
+            continue
+        if file in entries:
+            picture = entries[file]["picture"]
         else:
-            taken = {entry["picture"].casefold() for other, entry in entries.items() if other != file}
+            taken = {present.name.casefold() for present in output.iterdir()}
             picture = next(name for name in _names(path.stem) if name.casefold() not in taken)
-            _save(draw(found, path.name), output / picture)
-            entries[file] = {
-                "file": file,
-                "picture": picture,
-                "size": found.size,
-                "classes": found.classes,
-                "graphcut_box": found.graphcut_box,
-                "cam_box": found.cam_box,
-                "state": state,
-            }
-        _write_record(record, entries)
+        entries[file] = {
+            "file": file,
+            "picture": picture,
+            "size": found.size,
+            "classes": found.classes,
+            "graphcut_box": found.graphcut_box,
+            "cam_box": found.cam_box,
+            "state": state,
+        }
+        _write_record(record, entries)  # before the picture: an entry without one is made again
+        _save(draw(found, path.name.encode(errors="replace").decode()), output / picture)
     _write_record(record, entries)
     return entries
 
@@ -197,9 +213,20 @@ def _read_record(record: Path) -> dict[str, dict]:
     if not record.exists():
         return {}
     try:
-        return {entry["file"]: entry for entry in json.loads(record.read_text())}
-    except (ValueError, TypeError, KeyError) as error:
+        entries = {entry["file"]: entry for entry in json.loads(record.read_text())}
+        if any(entry.keys() != KEYS for entry in entries.values()):
+            raise ValueError("other keys")
+        return entries
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OSError(f"{record} is damaged: delete it, or name another output folder.") from error
+
+
+def _is_whole(picture: Path) -> bool:
+    try:
+        Image.open(picture).load()
+    except OSError:
+        return False
+    return True
 
 
 def _photographs(paths: Iterable[str | Path]) -> list[Path]:
@@ -208,7 +235,10 @@ def _photographs(paths: Iterable[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"There is no {path}: give photographs or folders of them.")
-        visible = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else [path]
+        try:
+            visible = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else [path]
+        except OSError as error:
+            raise OSError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
         inside = sorted(file for file in visible if file == path or file.suffix.lower() in SUFFIXES)
         if not inside:
             raise FileNotFoundError(f"{path} holds no photographs: give a folder with files such as JPEG or PNG.")
@@ -219,7 +249,8 @@ def _photographs(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def _names(stem: str) -> Iterator[str]:
-    """Names of a picture to choose from, never one of a contact sheet."""
+    """Names of a picture to choose from, never one of a contact sheet, short enough for any file system."""
+    stem = os.fsencode(stem)[:180].decode(errors="replace")
     if stem.casefold().startswith(SHEET):
         stem = f"photograph-{stem}"
     yield f"{stem}.jpg"
@@ -235,20 +266,22 @@ def _save(figure: Figure, path: Path) -> None:
 def _write_csv(path: Path, entries: list[dict]) -> None:
     boxes = [f"{name}_{corner}" for name in ("graphcut", "cam") for corner in ("x0", "y0", "x1", "y1")]
     ranks = [f"{what}_{rank}" for rank in range(1, N_CLASSES + 1) for what in ("class", "score")]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "picture", "width", "height", *ranks, *boxes])
+        writer.writerow(["file", "picture", "width", "height", *ranks, *boxes, "network"])
         for entry in entries:
             ranked = [value for pair in entry["classes"] for value in pair]
+            ranked += [""] * (2 * N_CLASSES - len(ranked))
             corners = [*entry["graphcut_box"], *(entry["cam_box"] or [""] * 4)]
-            writer.writerow([entry["file"], entry["picture"], *entry["size"], *ranked, *corners])
+            network = entry["state"][-1]
+            writer.writerow([entry["file"], entry["picture"], *entry["size"], *ranked, *corners, network])
 
 
 def _write_sheets(output: Path, entries: list[dict]) -> None:
     """The pictures at half their size, two in a row; sheets of an earlier call that are too many go."""
     n_sheets = -(-len(entries) // PER_SHEET)
     sheets = [output / f"{SHEET}{number:0{len(str(n_sheets))}}.jpg" for number in range(1, n_sheets + 1)]
-    for surplus in set(output.glob(f"{SHEET}*.jpg")) - set(sheets):
+    for surplus in set(output.glob(f"{SHEET}[0-9]*.jpg")) - set(sheets):
         surplus.unlink()
     for sheet, start in zip(sheets, range(0, len(entries), PER_SHEET), strict=True):
         strips = [Image.open(output / entry["picture"]).reduce(2) for entry in entries[start : start + PER_SHEET]]
