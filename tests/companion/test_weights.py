@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,27 @@ def test_weights_in_torchs_cache_are_found(torch_home, name):
         found.index("unicorn")
 
 
+def test_densenets_published_keys_are_those_of_old(torch_home):
+    network = torchvision.models.densenet121()
+    old = {re.sub(r"(layer\d+\.(?:norm|conv))([12])", r"\1.\2", key): own for key, own in network.state_dict().items()}
+    assert old.keys() != network.state_dict().keys()
+    url = torchvision.models.get_model_weights("densenet121").DEFAULT.url
+    torch.save(old, torch_home / url.rsplit("/", 1)[1])
+    found = weights.imagenet("densenet121").network.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+
+
+def test_networks_see_what_they_were_trained_on(torch_home):
+    for name in ("shufflenet_v2_x0_5", "efficientnet_b1"):
+        kind = torchvision.models.get_model_weights(name).DEFAULT
+        torch.save(torchvision.models.get_model(name).state_dict(), torch_home / kind.url.rsplit("/", 1)[1])
+        assert weights.imagenet(name).image_size == kind.transforms().crop_size[0]
+    name = torchvision.models.get_model_weights("efficientnet_v2_l").DEFAULT.url.rsplit("/", 1)[1]
+    (torch_home / name).write_text("never opened")
+    with pytest.raises(ValueError, match="efficientnet_v2_l takes pixels normalised in another way"):
+        weights.imagenet("efficientnet_v2_l")
+
+
 def test_weights_other_than_torchvisions_are_told(torch_home, monkeypatch):
     path = torch_home / "squeezenet1_0-b66bff10.pth"
     torch.save(torchvision.models.squeezenet1_0().state_dict(), path)
@@ -63,7 +85,7 @@ def test_a_network_without_global_pooling_is_replaced_where_maps_are_needed(torc
         torch.save(torchvision.models.get_model(name).state_dict(), torch_home / url.rsplit("/", 1)[1])
     show = weights.showcase(1, "alexnet", with_maps=True)
     said = capsys.readouterr().out
-    assert "AlexNet has no global pooling followed by one linear layer" in said
+    assert "AlexNet has no layer of global pooling followed by one linear layer" in said
     assert "Here squeezenet1_0 stands in for alexnet." in said
     assert "the last 512 feature maps of squeezenet1_0, 13 x 13" in said
     assert show.classifier.source.startswith("squeezenet1_0")
@@ -143,6 +165,8 @@ def test_a_network_can_be_restricted_to_some_of_its_classes():
     chosen = [whole.index("tulip"), whole.index("sailboat")]
     np.testing.assert_allclose(predict(some.network, images), predict(whole.network, images)[:, chosen], atol=1e-5)
     assert some.class_names == ("tulip", "sailboat")
+    assert weights.restricted(whole, ("daisy",)).network is not whole.network
+    assert predict(whole.network, images).shape == (4, 10), "the network that was given answers as before"
     with pytest.raises(ValueError, match="no class 'unicorn'"):
         weights.restricted(whole, ("unicorn",))
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 import threading
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +29,14 @@ from wsol_utils.datasets.splits import DataSet
 from wsol_utils.methods import networks
 from wsol_utils.methods.convnet import ConvNet
 from wsol_utils.methods.jitter import jitter
-from wsol_utils.methods.max_pooling import SlidingConvNet, adaptation_layers
+from wsol_utils.methods.max_pooling import GEOMETRY, SlidingConvNet, adaptation_layers
 from wsol_utils.methods.training import fit
 
 SECONDS_TO_ANSWER = 8  # for a server, before we go on without it
 HEADS = ("fc", "gap", "gmp")
 WIDTH, FC_WIDTH = 0.25, 0.125  # of the networks trained here, against the published conv64-256x4-full4096x2
 TRANSFORMS_INPUT = ("googlenet", "inception_v3")  # whose ImageNet weights want pixels normalised in another way
+OLD_DENSENET_KEY = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)")  # in torchvision's published files
 OFFLINE = "tiny-imagenet-gap"  # names photographs where no ImageNet weights are to be had
 
 
@@ -75,7 +77,7 @@ def imagenet(name: str = "squeezenet1_0") -> Classifier:
     """A torchvision classifier trained on ImageNet, from torch's cache or else by download; "torchvision:" may lead.
 
     Raises:
-        ValueError: torchvision has no such classifier.
+        ValueError: torchvision has no such classifier, or its weights ask for pixels of another normalisation.
         OSError: the weights are neither cached nor to be had, or the cached file is damaged.
     """
     import torchvision  # here, for its import takes as long as that of torch, and notebooks 01 and 02 do without
@@ -83,13 +85,19 @@ def imagenet(name: str = "squeezenet1_0") -> Classifier:
     name = name.removeprefix("torchvision:")
     path = fetch_imagenet(name)
     weights = torchvision.models.get_model_weights(name).DEFAULT
+    wanted = weights.transforms()
+    (size,) = wanted.crop_size
+    if (tuple(wanted.mean), tuple(wanted.std)) != (networks.MEAN, networks.DEVIATION):
+        raise ValueError(f"{name} takes pixels normalised in another way than ImageNet's: choose another classifier.")
     options = {"transform_input": True, "init_weights": False} if name in TRANSFORMS_INPUT else {}
+    options |= {"image_size": size} if name.startswith("vit_") else {}
     network = torchvision.models.get_model(name, **options)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict({OLD_DENSENET_KEY.sub(r"\1\2", key): value for key, value in state.items()})
     except Exception as error:
         raise OSError(f"{path} holds no weights for {name}: remove the file and try again.") from error
-    size = 227 if name.startswith("squeezenet") else 224
+    size = 227 if name.startswith("squeezenet") else size  # as its authors have it
     source, digest = f"{name}, ImageNet, from {path.name}", _sha256(path)
     if not digest.startswith(_published_sha256(path)):
         source += f", other weights than torchvision's (sha256 {digest[:8]})"
@@ -218,7 +226,7 @@ def shipped(name: str) -> Classifier:
         network.load_state_dict({key: own[key] for key in network.state_dict()})
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train`.") from error
-    return Classifier(network.eval(), tuple(classes), size, name)
+    return Classifier(network.eval(), tuple(classes), size, f"{name}, {_sha256(path)[:8]}")
 
 
 def shipped_classes(file: str = "tiny-imagenet") -> tuple[str, ...]:
@@ -252,9 +260,13 @@ def adapted(by: str = "max") -> Classifier:
         raise OSError(f"{path} is damaged: restore it with git, or make it again with `wsol train voc2012`.") from error
     if by not in n_units:
         raise ValueError(f"No layers trained by {by!r} ship: choose from {', '.join(n_units)}.")
-    sliding = SlidingConvNet(imagenet().network.features, head, side=1).eval()
-    network = patch_network(head) if by == "patches" else sliding
+    network = patch_network(head) if by == "patches" else sliding_network(head)
     return Classifier(network, names, provenance["image_size"], f"voc2012, {by}")
+
+
+def sliding_network(head: nn.Module) -> SlidingConvNet:
+    """SqueezeNet's features, and adaptation layers at every position of them."""
+    return SlidingConvNet(imagenet().network.features, head, side=1, geometry=GEOMETRY["SqueezeNet"]).eval()
 
 
 def patch_network(head: nn.Module) -> nn.Module:
@@ -296,8 +308,8 @@ def restricted(classifier: Classifier, class_names: tuple[str, ...]) -> Classifi
     """
     if class_names == classifier.class_names:
         return classifier
-    indices = [classifier.index(name) for name in class_names]
-    network, last = classifier.network, classifier.network.head[-1]
+    indices, network = [classifier.index(name) for name in class_names], deepcopy(classifier.network)
+    last = network.head[-1]
     last.weight, last.bias = (nn.Parameter(values[indices].detach()) for values in (last.weight, last.bias))
     network.n_classes = last.out_features = len(indices)
     source = f"{classifier.source}, {len(indices)} of its {len(classifier.class_names)} classes"

@@ -262,8 +262,8 @@ def _linear_layer(network: nn.Module) -> nn.Linear | nn.Conv2d:
     elif pools_globally and isinstance(getattr(network, "fc", None), nn.Linear):
         return network.fc
     raise ValueError(
-        f"{type(network).__name__} has no global pooling followed by one linear layer, so it has no class activation "
-        f"maps; use {SERVING_NETWORKS}."
+        f"{type(network).__name__} has no layer of global pooling followed by one linear layer, so no class activation "
+        f"maps can be had; use {SERVING_NETWORKS}."
     )
 
 
