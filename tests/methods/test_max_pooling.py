@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torchvision.models import VGG, AlexNet
 from torchvision.models.vgg import make_layers
@@ -8,6 +9,7 @@ from torchvision.models.vgg import make_layers
 from wsol_utils.evaluation.points import point_of_maximum
 from wsol_utils.methods.convnet import ConvNet, GlobalMax
 from wsol_utils.methods.max_pooling import (
+    GEOMETRY,
     SlidingConvNet,
     adapt,
     adaptation_layers,
@@ -113,6 +115,17 @@ def test_alexnet_and_vgg_slide_as_they_are(make):
     centre = field.start[0] + (field.size[0] - 1) / 2
     assert field.stride == (sliding.stride, sliding.stride)
     assert abs(centre - sliding.inset - (sliding.stride - 1) / 2) <= 0.5, "a padded window's centre is its cell's"
+
+
+@pytest.mark.parametrize("size", [64, 157, 224, 227, 314])
+def test_squeezenets_cells_lie_on_their_squares_of_pixels(size):
+    features = torchvision.models.squeezenet1_0().features
+    sliding = SlidingConvNet(features, nn.Sequential(), side=1, geometry=GEOMETRY["SqueezeNet"])
+    with torch.no_grad():
+        assert sliding.class_maps(torch.zeros(1, 3, size, 64)).shape[2:] == (-(-size // 16), 4)
+    field = receptive_field(features, "12", 224)
+    centre = field.start[0] + (field.size[0] - 1) / 2
+    assert abs(centre - sliding.inset - 7.5) <= 0.5
 
 
 @pytest.mark.parametrize("size", [48, 64, 75, 96])

@@ -9,7 +9,9 @@ from torch import nn
 from wsol_utils.methods.networks import device_of, evaluating, normalise
 
 TEST_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
-GEOMETRY = {"ConvNet": (16, 0, 8), "AlexNet": (32, 16, 32), "VGG": (32, 0, 0)}  # of a SlidingConvNet
+GEOMETRY = {  # of a SlidingConvNet; SqueezeNet is version 1.0
+    "ConvNet": (16, 0, 8), "AlexNet": (32, 16, 32), "VGG": (32, 0, 0), "SqueezeNet": (16, 9, 18),
+}  # fmt: skip
 
 
 class SlidingConvNet(nn.Module):
