@@ -145,6 +145,13 @@ def test_one_step_equals_sgd_by_hand():
         torch.testing.assert_close(ours, parameter - rate * (parameter.grad + 5e-4 * parameter), atol=1e-5, rtol=1e-3)
 
 
+def test_what_is_evaluated_is_kept_in_the_checkpoint(tmp_path):
+    options = {"evaluate": lambda network: {"right": 100 * np.mean([True, False])}, **SETTINGS}
+    history = fit(network(), bars, 1, checkpoint=tmp_path / "run.pt", **options)
+    assert fit(network(), bars, 1, checkpoint=tmp_path / "run.pt", **options) == history
+    assert history[0]["right"] == 50
+
+
 def test_a_full_disk_leaves_no_checkpoint_behind(tmp_path, monkeypatch):
     def stop_half_way(state, path):
         path.write_bytes(b"half")
@@ -165,6 +172,8 @@ def test_errors_name_the_thing_and_the_cure(tmp_path):
         fit(network(), bars, 2, checkpoint=path, **SETTINGS)
     with pytest.raises(ValueError, match=r"is of .*, not of .*'recipe': 'narrow'\}; delete it or name another path"):
         fit(network(), bars, 1, checkpoint=path, recipe="narrow", **SETTINGS)
+    with pytest.raises(ValueError, match=r"run\.pt is of another network; delete it or name another path"):
+        fit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 1)), bars, 1, checkpoint=path, **SETTINGS)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(OSError, match="cannot be read; delete it to train from the start"):
         fit(network(), bars, 1, checkpoint=path, **SETTINGS)

@@ -17,8 +17,8 @@ def jitter(
     """Return jittered copies of uint8 images (B, H, W, 3), same size and kind (Simonyan et al. 2013, training).
 
     Each image gets its own random values, the whole batch at once:
-    - `crop`: crops lose up to this share of each side (1/8 is AlexNet's 224 of 256); the objects keep their size and
-      the part lost on one side is filled on the other by reflection, so that images keep their size;
+    - `crop`: an image moves by up to half of this share of its side (1/8 is AlexNet's 224 of 256); objects keep their
+      size, and the part lost on one side is filled on the other by reflection, so that images keep theirs;
     - `flip`: probability of a left-right flip;
     - `colour`: deviation of the noise on the principal axes of the batch's colours, in multiples of the eigenvalues of
       their covariance on the scale 0 to 1 (0.1 is AlexNet's);

@@ -35,11 +35,12 @@ def fit(
     many in each epoch; the next epoch is drawn in a thread while this one trains. Momentum 0.9, weight decay 5e-4;
     `learning_rate` is the peak of the schedule. An incomplete last batch is left out. `loss` takes logits, (B, C) or of
     k heads (B, C, k), and targets; `augment` takes uint8 images (B, H, W, 3) and a generator. Records hold epoch, loss,
-    accuracy (share of images whose best class is among their labels), the schedule's learning rate, and what
-    `evaluate(network)` returns. With a `checkpoint` path the state is written after every epoch; the same call goes on
-    from there. `recipe` says what the settings do not, such as the data, the widths and the loss: a checkpoint of
-    another recipe is refused. Where `torch.distributed` is set up, each process takes its part of every batch, and the
-    gradients are averaged (`DistributedDataParallel`); batch normalisation then sees a process's part only.
+    accuracy (share of images whose best class is among their labels), the schedule's learning rate, and the numbers by
+    name that `evaluate(network)` returns. With a `checkpoint` path the state is written after every epoch; the same
+    call goes on from there. `recipe` says what the settings do not, such as the data, the widths and the loss: a
+    checkpoint of another recipe is refused. Where `torch.distributed` is set up, each process takes its part of every
+    batch, and the gradients are averaged (`DistributedDataParallel`); batch normalisation and dropout then see a
+    process's part only, so that only networks without them learn as in one process.
 
     Raises ValueError for epochs of unequal length, a batch that processes cannot share equally or a checkpoint of other
     settings, OSError for one that is damaged or cannot be written, RuntimeError if the loss is no longer finite.
@@ -98,7 +99,7 @@ def fit(
             record["learning_rate"] = schedule.get_last_lr()[0]
             if evaluate:
                 network.eval()
-                record |= evaluate(network)
+                record |= {name: float(value) for name, value in evaluate(network).items()}
             history.append(record)
             if checkpoint and process == 0:
                 _save(checkpoint, settings, network, optimiser, schedule, generator, history)
@@ -131,7 +132,10 @@ def _resume(path, settings, network, optimiser, schedule, generator) -> list[dic
         raise OSError(f"The checkpoint {path} cannot be read; delete it to train from the start.") from error
     if wanted != settings:
         raise ValueError(f"The checkpoint {path} is of {wanted}, not of {settings}; delete it or name another path.")
-    network.load_state_dict(state["network"])
+    try:
+        network.load_state_dict(state["network"])
+    except RuntimeError as error:
+        raise ValueError(f"The checkpoint {path} is of another network; delete it or name another path.") from error
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])
     generator.set_state(state["generator"])
