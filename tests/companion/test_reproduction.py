@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import nbformat
 import pytest
 import torch
@@ -5,7 +7,7 @@ import torchvision
 from nbformat.v4 import new_code_cell, new_notebook
 
 from wsol_utils.companion import chapter, reproduction, settings
-from wsol_utils.evaluation import statistics
+from wsol_utils.evaluation import claims, statistics
 
 
 @pytest.fixture
@@ -82,3 +84,18 @@ def test_a_judged_claim_is_printed_and_returned(capsys):
     exact = begun.judged("C5.1", "reproduced", 1e-7, {}, unit="")
     assert (exact.value, exact.interval) == (1e-7, None)
     assert capsys.readouterr().out == "C5.1 reproduced: 1e-07\n"
+
+
+def test_what_was_measured_on_scenes_is_kept_with_the_scenes_only(monkeypatch, tmp_path):
+    results = [
+        claims.ClaimResult("C4.5", 1.0, "points", where, [0], "reproduced")
+        for where in ("scenes, 50 pairs", "tiny-imagenet, 9 images")
+    ]
+    kept = {}
+    for name in ("scenes", "tiny-imagenet"):
+        begun = chapter.begin("01_toy", "quick")
+        begun = replace(begun, dataset=replace(begun.dataset, name=name))
+        monkeypatch.setattr(chapter.Chapter, "claims_path", tmp_path / name)
+        begun.finish(results)
+        kept[name] = chapter.read_claims(tmp_path / name)
+    assert kept == {"scenes": results, "tiny-imagenet": results[1:]}

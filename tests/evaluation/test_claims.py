@@ -194,6 +194,7 @@ def test_table_shows_claim_number_interval_and_seeds_in_order():
         ({"interval": Interval(40.4, 20, 60), "unit": "%"}, "| 40 [20, 60]% |"),
         ({"interval": Interval(5, 5, 5), "value": 5, "unit": "times"}, "| 5 times |"),
         ({"interval": None, "value": 81920, "unit": ""}, "| 81,920 |"),
+        ({"interval": Interval(9, 0.4, 17.6), "value": 9}, "9.0 [0.4, 17.6] points"),
     ],
 )
 def test_table_rounds_to_what_the_interval_carries(changes, shown):

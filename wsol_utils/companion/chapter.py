@@ -56,11 +56,13 @@ class Chapter:
         return ClaimResult(number, value, unit, data, seeds or (self.seed,), verdict, interval, controls, note)
 
     def finish(self, results: list[ClaimResult], measured: str = "on photographs") -> str:
-        """Write the claims measured in this notebook where the pages find them.
+        """Write the claims measured in this notebook where the pages find them, those of its data set only.
 
         Returns Markdown: their table and rules, then what was `measured` elsewhere and ships with the project.
         """
-        write_atomically(self.claims_path, lambda path: path.write_text(claims.to_json(results)))
+        name = self.dataset.name
+        own = [result for result in results if name == "scenes" or not result.data.startswith("scenes")]
+        write_atomically(self.claims_path, lambda path: path.write_text(claims.to_json(own)))
         parts = [claims.claims_table(results), claims.rules_in_words([*results, *measure.claims_of(self.name)])]
         if photographs := on_photographs(self.name):
             parts += [f"### Measured {measured}, shipped with the project", *photographs]

@@ -243,6 +243,7 @@ def _measured(result: ClaimResult) -> str:
         return f"{_number(result.value)}{unit}"
     width = result.interval.high - result.interval.low
     n_decimals = max(0, 1 - math.floor(math.log10(width)))  # two digits of the width
+    n_decimals += any(round(end, n_decimals) == 0 != end for end in (result.interval.low, result.interval.high))
     return f"{result.interval:z.{n_decimals}f}{unit}"
 
 
