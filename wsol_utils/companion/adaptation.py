@@ -39,9 +39,9 @@ def photographs() -> tuple[Split, Split, tuple[str, ...]]:
 
 
 @torch.no_grad()
-def features(images: np.ndarray, factor: float = 1.0) -> torch.Tensor:
-    """SqueezeNet's last feature maps (N, 512, h, w) of rescaled images, in half precision to save memory."""
-    kept = weights.imagenet().network.features
+def features(images: np.ndarray, factor: float = 1.0, trunk: nn.Module | None = None) -> torch.Tensor:
+    """Last feature maps (N, 512, h, w) of rescaled images, of SqueezeNet unless told, halved to save memory."""
+    kept = trunk or weights.imagenet().network.features
     parts = tqdm(np.array_split(images, -(-len(images) // 20)), "features", leave=False)
     return torch.cat([kept(networks.normalise(max_pooling.rescale(part, factor))).half() for part in parts])
 
@@ -59,11 +59,13 @@ def make() -> Path:
     state, scores = {}, {}
     for name, pool in POOLINGS.items():
         head = max_pooling.adapt(draws, label_sets, pool, **TRAINING)
-        network = max_pooling.SlidingConvNet(weights.imagenet().network.features, head, side=1)
-        scores[name] = _scores(*judge(max_pooling.multi_scale_maps(network, test.images, FACTORS), pool, test))
+        network = weights.sliding_network(head)
+        maps = (max_pooling.multi_scale_maps(network, image[None], FACTORS)[0] for image in test.images)
+        scores[name] = _scores(*judge(maps, pool, test))
         state |= {f"{name}.{key}": value for key, value in head.state_dict().items()}
     patches = patches_of(IMAGE_SIZE, IMAGE_SIZE)
-    head = transferred(*labelled_patches(learnt, patches), len(class_names) + 1)
+    seen, targets = labelled_patches(learnt, patches)
+    head = transferred(patch_codes(seen), targets, len(class_names) + 1)
     posteriors = patch_posteriors(weights.patch_network(head), test.images, patches)
     of_images = np.array([patch_tiling.image_scores(own) for own in posteriors])[:, : len(class_names)]
     maps = [patch_tiling.heat_maps(own[:, : len(class_names)], patches, IMAGE_SIZE, IMAGE_SIZE) for own in posteriors]
@@ -131,12 +133,18 @@ def labelled_patches(split: Split, patches: np.ndarray) -> tuple[np.ndarray, np.
     return np.concatenate(seen), np.concatenate(targets)
 
 
-def transferred(seen: np.ndarray, targets: np.ndarray, n_outputs: int) -> nn.Sequential:
-    """Two adaptation layers trained on labelled patches, each patch by the mean of SqueezeNet's feature maps."""
-    codes = torch.cat([features(part).float().mean((2, 3), keepdim=True) for part in np.array_split(seen, 20)])
-    head, labels = max_pooling.adaptation_layers(codes.shape[1], n_outputs, PATCH_UNITS), torch.tensor(targets)
+def patch_codes(seen: np.ndarray, trunk: nn.Module | None = None) -> torch.Tensor:
+    """Means over positions (M, 512, 1, 1) of the last feature maps of patches (M, S, S, 3)."""
+    parts = np.array_split(seen, -(-len(seen) // 300))
+    return torch.cat([features(part, trunk=trunk).float().mean((2, 3), keepdim=True) for part in parts])
+
+
+def transferred(codes: torch.Tensor, targets: np.ndarray, n_outputs: int, seed: int = 0) -> nn.Sequential:
+    """Two adaptation layers trained on the codes (M, D, 1, 1) of labelled patches."""
+    head = max_pooling.adaptation_layers(codes.shape[1], n_outputs, PATCH_UNITS, seed=seed)
+    labels = torch.tensor(targets)
     optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.01)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     for _ in range(10):
         for index in torch.randperm(len(codes), generator=generator).split(64):
             loss = nn.functional.cross_entropy(head(codes[index]).flatten(1), labels[index])

@@ -1,7 +1,7 @@
 """Between the mean and the maximum, and low scores as evidence against a class: poolings on VOC photographs."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -13,7 +13,7 @@ from wsol_utils.companion.measure import Table
 from wsol_utils.companion.measurements import pooling
 from wsol_utils.companion.store import Arrays, remember
 from wsol_utils.datasets import load
-from wsol_utils.datasets.splits import DataSet, Split
+from wsol_utils.datasets.splits import DataSet
 from wsol_utils.evaluation import claims, metrics, statistics
 from wsol_utils.evaluation.claims import ClaimResult
 from wsol_utils.methods import max_pooling
@@ -152,10 +152,10 @@ def validate(data: DataSet, arm: dict, **settings: object) -> Arrays:
 def judge(data: DataSet, arm: dict, seed: int, **settings: object) -> Arrays:
     """Scores (N, C) of the test photographs, and 100 for each point that lies in a box of its class, else 0."""
     learnt, draws = pooling.learnt_from()
-    test, seen = _seen()
+    _, test, _ = adaptation.photographs()
     pool = _pool(**arm)
     head = max_pooling.adapt(draws, torch.tensor(learnt.label_sets, dtype=torch.float32), pool, seed=seed, **settings)
-    maps = pooling.maps_of(head, seen, adaptation.FACTORS, len(test))
+    maps = pooling.maps_of(head, pooling.seen_in_test(), adaptation.FACTORS, len(test))
     scores, points = adaptation.scores_and_points(maps, pool, test)
     return {"scores": scores, "points": np.array(points)}
 
@@ -173,13 +173,6 @@ def _settings(arm: dict) -> dict:
 
 def _pool(pooling: str, **numbers: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return partial(POOLINGS[pooling], **numbers)
-
-
-@cache
-def _seen() -> tuple[Split, dict[float, torch.Tensor]]:
-    """The test photographs, and their features at each scale."""
-    _, test, _ = adaptation.photographs()
-    return test, dict(zip(adaptation.FACTORS, adaptation.at_scales(test.images), strict=True))
 
 
 def _gain(tested: dict[str, list[Arrays]], one: str, other: str) -> float:

@@ -26,7 +26,7 @@ def voc() -> Table:
     label_sets = torch.tensor(learnt.label_sets, dtype=torch.float32)
     factors, default = adaptation.FACTORS, adaptation.TRAINING
     several, one = adaptation.at_scales(learnt.images), [adaptation.features(learnt.images)]
-    seen = dict(zip(factors, adaptation.at_scales(test.images), strict=True))
+    seen = seen_in_test()
     arms = {
         f"{name}, {len(learnt) // share} photographs": (pool, several, share, factors, default)
         for share in SHARES
@@ -111,6 +111,13 @@ def learnt_from() -> tuple[Split, list[torch.Tensor]]:
     """The training photographs, and their features at each scale."""
     learnt, _, _ = adaptation.photographs()
     return learnt, adaptation.at_scales(learnt.images)
+
+
+@cache
+def seen_in_test() -> dict[float, torch.Tensor]:
+    """Features of the test photographs at each scale."""
+    _, test, _ = adaptation.photographs()
+    return dict(zip(adaptation.FACTORS, adaptation.at_scales(test.images), strict=True))
 
 
 @torch.no_grad()
