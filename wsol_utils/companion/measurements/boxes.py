@@ -18,7 +18,7 @@ from wsol_utils.evaluation.claims import ClaimResult
 from wsol_utils.methods import cam, graphcut, networks, saliency
 
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
-BLURS, N_TO_CHOOSE = (0.0, 0.01, 0.03, 0.06), 500  # shares of the side, and images on which GraphCut tries them
+BLURS, N_TO_CHOOSE = (0.0, 0.01, 0.03, 0.06, 0.1), 500  # shares of the side, and images on which GraphCut tries them
 BOX_HEADER = ["method", "boxes right at IoU 0.5, %", "mean of IoU 0.3, 0.5, 0.7, %", "threshold, % of the maximum"]
 ANY_REGION = "In the second column any of a map's regions may be the box (MaxBoxAccV2)."
 Truth = Sequence[np.ndarray]  # true boxes of each image
@@ -52,7 +52,7 @@ def tiny_imagenet() -> Table:
         for name, maker in makers.items()
     }
     truth = [[split.boxes_of_label(i) for i in range(len(split))] for split in (val, test)]
-    rows, hits = box_rows(found, [val.images, test.images], truth)
+    rows, hits, _ = box_rows(found, [val.images, test.images], truth)
     right = {head: 100.0 * (_answers(net.network, test.images) == test.labels) for head, net in nets.items()}
     right["SqueezeNet"] = 100.0 * (_answers(grouped, _enlarged(test.images, squeezenet.image_size)) == test.labels)
     data = f"Tiny ImageNet, {len(dataset.class_names)} classes, {len(test)} test images of 64x64"
@@ -116,13 +116,15 @@ def voc() -> Table:
         name: [_maps(maker, split.images, np.array([position[k] for k in split.labels]), name) for split in single]
         for name, maker in makers.items()
     }
-    rows, hits = box_rows(found, [split.images for split in single], truth)
+    rows, hits, blurs = box_rows(found, [split.images for split in single], truth)
     pairs = [(i, k) for i in range(len(test)) for k in np.flatnonzero(test.label_sets[i]) if k in position]
     shown, asked = test.images[[i for i, _ in pairs]], np.array([position[k] for _, k in pairs])
-    of_pairs = {name: _maps(maker, shown, asked, name) for name, maker in makers.items()}
+    of_pairs = {name: _blurred(_maps(maker, shown, asked, name), blurs[name]) for name, maker in makers.items()}
     centre = boxes.centre_gaussian(size, size)
     of_pairs["centre Gaussian"] = [centre] * len(pairs)
-    pixel_maps = {name: pair[1] for name, pair in found.items()} | {"centre Gaussian": [centre] * len(single[1])}
+    pixel_maps = {name: _blurred(pair[1], blurs[name]) for name, pair in found.items()} | {
+        "centre Gaussian": [centre] * len(single[1])
+    }
     for row in rows:
         row += _pixels_and_points(pixel_maps.get(row[0]), single[1], of_pairs.get(row[0]), test, pairs)
     return Table(
@@ -168,22 +170,24 @@ def _answers(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
 def box_rows(
     found: dict[str, list[np.ndarray]], images: Sequence[np.ndarray], truth: Sequence[Truth]
-) -> tuple[list[list[str]], dict[str, np.ndarray]]:
+) -> tuple[list[list[str]], dict[str, np.ndarray], dict[str, float]]:
     """Box accuracies of methods, and controls; maps, images and truth are those that choose, then those that judge.
 
-    Also returns the right boxes at IoU 0.5 of each method with maps, in per cent for each image.
-    Saliency is blurred by what suits a threshold best on the images that choose, and GraphCut by what suits GraphCut.
+    Also returns the right boxes at IoU 0.5 of each method with maps, in per cent for each image, and by how much its
+    maps are blurred before the threshold. Saliency is blurred by what suits a threshold best on the images that choose,
+    and before GraphCut by what suits GraphCut.
     """
     size = images[0].shape[1]
     centre = [[boxes.centre_gaussian(size, size)] * len(true) for true in truth]
-    rows, fixed, right = [], {}, {}
+    rows, fixed, right, blurs = [], {}, {}, {}
     for name, pair in {**found, "centre Gaussian": centre}.items():
+        blurs[name] = 0.0
         if name.startswith("saliency"):
             blurred = [[_blurred(maps, share) for maps in pair] for share in BLURS]
             cuts = [_cut_right(images[0], maps, truth[0]) for maps, _ in blurred]
             fixed[f"{name} + GraphCut"] = graphcut.graphcut_boxes(images[1], blurred[np.argmax(cuts)][1])
             cuts = [accuracy(metrics.MaxBoxAcc(), maps, truth[0]).compute().value for maps, _ in blurred]
-            pair = blurred[np.argmax(cuts)]
+            pair, blurs[name] = blurred[np.argmax(cuts)], BLURS[np.argmax(cuts)]
         one, several = (
             [accuracy(metric(n_thresholds=100), *of) for of in zip(pair, truth, strict=True)]
             for metric in (metrics.MaxBoxAcc, metrics.MaxBoxAccV2)
@@ -197,7 +201,7 @@ def box_rows(
         hits = [100.0 * metrics.localisation_hits(predicted, truth[1], iou_threshold=t) for t in IOU_THRESHOLDS]
         both = statistics.bootstrap_interval(hits[1]), statistics.bootstrap_interval(np.mean(hits, axis=0))
         rows.append([name, *map(str, both), ""])
-    return rows, right
+    return rows, right, blurs
 
 
 def _blurred(maps: np.ndarray, share: float) -> np.ndarray:
@@ -228,11 +232,17 @@ def _pixels_and_points(
     """PxAP over images with masks, and the share of (image, class) pairs whose point lies in a box of the class."""
     if maps is None or maps_of_pairs is None:
         return ["", ""]
-    pixels = metrics.PxAP()
-    for score_map, mask in zip(maps, single.masks, strict=True):
-        pixels.update(score_map, mask)
     hits = [
         100.0 * metrics.point_in_boxes(score_map, test.boxes[i][test.box_labels[i] == k], adaptation.TOLERANCE)
         for score_map, (i, k) in zip(maps_of_pairs, pairs, strict=True)
     ]
-    return [str(metrics.pxap_interval(pixels.compute())), str(statistics.bootstrap_interval(hits))]
+    return [_pixels(maps, single.masks), str(statistics.bootstrap_interval(hits))]
+
+
+def _pixels(maps: Sequence[np.ndarray], masks: np.ndarray | None) -> str:
+    if masks is None:
+        return "not all images have masks"
+    pixels = metrics.PxAP()
+    for score_map, mask in zip(maps, masks, strict=True):
+        pixels.update(score_map, mask)
+    return str(metrics.pxap_interval(pixels.compute()))
