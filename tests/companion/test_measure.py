@@ -67,7 +67,7 @@ def test_box_rows_know_a_perfect_map_from_a_wrong_one_and_choose_on_other_images
     perfect = [split.masks.astype(np.float32) for split in splits]
     outside = [1 - masks for masks in perfect]
     found = {"perfect": perfect, "saliency": outside}
-    rows, right = measured_boxes.box_rows(found, [split.images for split in splits], truth)
+    rows, right, _ = measured_boxes.box_rows(found, [split.images for split in splits], truth)
     by_name = {row[0]: row for row in rows}
     assert list(by_name) == ["perfect", "saliency", "centre Gaussian", "saliency + GraphCut", "best constant box"]
     assert by_name["perfect"][1] == by_name["perfect"][2] == "100.0 [100.0, 100.0]"
