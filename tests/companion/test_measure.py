@@ -100,7 +100,7 @@ def test_the_table_of_trainings_has_every_arm(tmp_path, monkeypatch):
     small = replace(scenes, default_size=32, read=lambda name, n, size, epoch: scenes.read(name, n or 40, size, epoch))
     monkeypatch.setattr(measured_training, "load", lambda name, n_classes: small)
     monkeypatch.setattr(measured_training, "SEEDS", (0,))
-    monkeypatch.setattr(measured_training, "N_EPOCHS", 10)
+    monkeypatch.setattr(measured_training, "N_EPOCHS", 4)
     table = measured_training.tiny_imagenet()
     assert [row[0] for row in table.rows] == [
         "all jitter", "without crop", "without flip", "without colour", "without occlusion", "no jitter",
