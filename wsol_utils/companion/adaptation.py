@@ -41,7 +41,7 @@ def photographs() -> tuple[Split, Split, tuple[str, ...]]:
 @torch.no_grad()
 def features(images: np.ndarray, factor: float = 1.0, trunk: nn.Module | None = None) -> torch.Tensor:
     """Last feature maps (N, 512, h, w) of rescaled images, of SqueezeNet unless told, halved to save memory."""
-    kept = trunk or weights.imagenet().network.features
+    kept = weights.imagenet().network.features if trunk is None else trunk
     parts = tqdm(np.array_split(images, -(-len(images) // 20)), "features", leave=False)
     return torch.cat([kept(networks.normalise(max_pooling.rescale(part, factor))).half() for part in parts])
 
