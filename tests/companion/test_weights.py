@@ -130,7 +130,7 @@ def test_without_imagenet_the_convnet_that_ships_looks_at_the_photographs(torch_
     logits = predict(show.classifier.network, np.stack(list(show.images.values())))
     top = [show.classifier.class_names[index] for index in logits.argmax(1)]
     assert dict(zip(show.images, top, strict=True)) == {
-        "chelsea": "golden retriever", "coffee": "espresso", "rocket": "obelisk"
+        "chelsea": "Egyptian cat", "coffee": "espresso", "rocket": "obelisk"
     }  # fmt: skip
 
 
@@ -191,12 +191,14 @@ def test_shipped_adaptation_layers_find_the_cat(monkeypatch):
 def test_a_recipe_ships_every_head_of_one_trunk(tmp_path, monkeypatch):
     monkeypatch.setenv("WSOL_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(settings, "weights_folder", lambda: tmp_path)
-    small = {"dataset": "scenes", "splits": ("train", "val"), "width": 0.05, "n_epochs": 1, "n_epoch_images": 64}
+    small = {"dataset": "scenes", "splits": ("train", "val"), "width": 0.05, "n_epoch_images": 64}
+    small |= {"cycles": (recipes.Cycle(1), recipes.Cycle(1, zoom=0.5, learning_rate=0.01))}
     monkeypatch.setitem(recipes.RECIPES, "small", replace(recipes.RECIPES["tiny-imagenet"], **small))
     path = recipes.make_shipped("small")
     provenance = json.loads(path.with_suffix(".json").read_text())
     assert provenance["data"] == "scenes, train and val: 128 images an epoch"
     assert provenance["judged_on"] == "test, 2000 images"
+    assert [cycle["zoom"] for cycle in provenance["cycles"]] == [0.0, 0.5]
     test = load("scenes").split("test", 2000)
     for head, accuracy in provenance["accuracy"].items():
         network = weights.shipped(f"small-{head}").network

@@ -50,6 +50,20 @@ def test_a_crop_is_a_window_of_the_reflected_image():
     assert len(set(found)) > 3
 
 
+def test_zoom_enlarges_a_window_of_the_image():
+    across = np.tile(np.arange(40, dtype=np.uint8)[None, None, :, None] * 6, (200, 32, 1, 3))
+    zoomed = jitter(across, generator(), **OFF, zoom=0.5).astype(float)
+    assert (zoomed == zoomed[:, :1]).all(), "columns stay columns"
+    steps = np.diff(zoomed[:, 0, 2:-2, 0]).mean(1) / 6
+    assert steps.min() > 0.48
+    assert steps.max() < 1.02
+    assert steps.mean() == pytest.approx(0.75, abs=0.03)
+    assert zoomed[:, :, 0].min() < 6
+    assert zoomed[:, :, -1].max() > 38 * 6
+    down = jitter(across.transpose(0, 2, 1, 3).copy(), generator(), **OFF, zoom=0.5).astype(float)
+    assert not np.allclose(np.diff(down[:, 2:-2, 0, 0]).mean(1) / 6, steps, atol=0.1), "height and width on their own"
+
+
 def test_colour_noise_lies_on_the_principal_axes():
     colours = np.random.default_rng(1).normal(size=(4, 32, 32, 1)) * [30, 20, 10] + 128
     images = colours.clip(60, 200).astype(np.uint8)

@@ -1,9 +1,10 @@
 """How the networks that ship with the project are made: their recipes, and the command that follows them."""
 
 import json
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +22,21 @@ from wsol_utils.methods.networks import pick_device, predict
 from wsol_utils.methods.training import fit
 
 
+class Cycle(NamedTuple):
+    """One training, from the shipped form of the last one's weights: its epochs, `zoom` of the jitter, highest rate."""
+
+    n_epochs: int
+    zoom: float = 0.0
+    learning_rate: float = 0.05
+
+
 @dataclass(frozen=True)
 class Recipe:
     """ConvNets made together on one trunk, with a head each, shipped in one file.
 
     dataset: as for `datasets.load`. splits: what they learn from. judged_on: the split whose accuracy is written down;
     it chooses nothing. n_epoch_images: fresh ones of each split in every epoch, or None for all of it.
-    label_smoothing: the share of the truth that is spread over all classes.
+    cycles: one training after another. label_smoothing: the share of the truth that is spread over all classes.
     """
 
     dataset: str
@@ -35,17 +44,21 @@ class Recipe:
     splits: tuple[str, ...]
     judged_on: str
     width: float
-    n_epochs: int
+    cycles: tuple[Cycle, ...]
     n_epoch_images: int | None
     seed: int
     label_smoothing: float
     licence: str
 
+    @property
+    def n_epochs(self) -> int:
+        return sum(cycle.n_epochs for cycle in self.cycles)
+
 
 DRAWN = "MIT, like the project; trained on drawn images only"
 RESEARCH = "trained on Tiny ImageNet, whose photographs are for non-commercial research and education"
 RECIPES = {
-    f"scenes-{head}": Recipe("scenes", (head,), ("train",), "val", WIDTH, 30, 3000, seed, 0.0, DRAWN)
+    f"scenes-{head}": Recipe("scenes", (head,), ("train",), "val", WIDTH, (Cycle(30),), 3000, seed, 0.0, DRAWN)
     for seed, head in enumerate(("fc", "gap", "gmp"))
 }
 RECIPES["tiny-imagenet"] = Recipe(
@@ -54,7 +67,7 @@ RECIPES["tiny-imagenet"] = Recipe(
     splits=("train", "train_with_boxes"),
     judged_on="test",
     width=0.5,
-    n_epochs=45,
+    cycles=(Cycle(45), Cycle(30, zoom=0.5), Cycle(10, learning_rate=0.01)),  # the last sees whole images again
     n_epoch_images=None,
     seed=0,
     label_smoothing=0.1,
@@ -97,22 +110,25 @@ def make_shipped(name: str) -> Path:
         for_each_head = labels[:, None].expand(-1, logits.shape[2])
         return nn.functional.cross_entropy(logits, for_each_head, label_smoothing=recipe.label_smoothing)
 
-    checkpoint = settings.store_folder() / "checkpoints" / f"{name}.pt"
     together = SharedTrunk(list(networks.values())).to(pick_device())
-    fit(
-        together,
-        epochs,
-        recipe.n_epochs,
-        loss=loss,
-        seed=recipe.seed,
-        augment=jitter,
-        checkpoint=checkpoint,
-        recipe=f"{recipe}, {dataset.fingerprint}",
-    )
+    for number, cycle in enumerate(recipe.cycles, 1):
+        so_far = replace(recipe, cycles=recipe.cycles[:number])
+        fit(
+            together,
+            epochs,
+            cycle.n_epochs,
+            loss=loss,
+            learning_rate=cycle.learning_rate,
+            seed=recipe.seed,
+            augment=partial(jitter, zoom=cycle.zoom),
+            checkpoint=settings.store_folder() / "checkpoints" / f"{name}-{number}.pt",
+            recipe=f"{so_far}, fc width {FC_WIDTH}, {dataset.fingerprint}",
+        )
+        together.load_state_dict(halved(together.state_dict()))
+    together.cpu()
     path = settings.weights_folder() / f"{name}.safetensors"
     state = {}
     for head, network in networks.items():
-        network.cpu().load_state_dict(halved(network.state_dict()))
         state |= {f"features.{key}": value for key, value in network.features.state_dict().items()}
         state |= {f"{head}.{key}": value for key, value in network.head.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(halved(state), temporary))
@@ -125,6 +141,7 @@ def make_shipped(name: str) -> Path:
         "width": recipe.width,
         "fc_width": FC_WIDTH,
         "epochs": recipe.n_epochs,
+        "cycles": [cycle._asdict() for cycle in recipe.cycles],
         "seed": recipe.seed,
         "accuracy": {head: round(_accuracy(network, judged), 4) for head, network in networks.items()},
         "judged_on": f"{recipe.judged_on}, {len(judged)} images",

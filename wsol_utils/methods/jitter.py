@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from wsol_utils.methods.networks import MEAN
 
@@ -13,6 +14,7 @@ def jitter(
     flip: float = 0.5,
     colour: float = 0.1,
     occlusion: float = 0.4,
+    zoom: float = 0.0,
 ) -> np.ndarray | torch.Tensor:
     """Return jittered copies of uint8 images (B, H, W, 3), same size and kind (Simonyan et al. 2013, training).
 
@@ -22,7 +24,9 @@ def jitter(
     - `flip`: probability of a left-right flip;
     - `colour`: deviation of the noise on the principal axes of the batch's colours, in multiples of the eigenvalues of
       their covariance on the scale 0 to 1 (0.1 is AlexNet's);
-    - `occlusion`: largest side of the occluding rectangle as a share of the image's, filled with the ImageNet mean.
+    - `occlusion`: largest side of the occluding rectangle as a share of the image's, filled with the ImageNet mean;
+    - `zoom` (not of the paper, and off unless asked for): a window that lacks up to this share of the image's height,
+      and of its width, is enlarged to the size of the image.
     Zero switches a part off. Raises ValueError for other images and for shares outside 0 to 1.
 
     >>> images = np.zeros((2, 8, 8, 3), np.uint8)
@@ -32,9 +36,11 @@ def jitter(
     batch = torch.as_tensor(images)
     if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[-1] != 3:
         raise ValueError(f"images must be uint8 (B, H, W, 3), not {batch.dtype} of shape {tuple(batch.shape)}.")
-    for name, share in {"crop": crop, "flip": flip, "occlusion": occlusion}.items():
+    for name, share in {"crop": crop, "flip": flip, "occlusion": occlusion, "zoom": zoom}.items():
         if not 0 <= share <= 1:
             raise ValueError(f"{name} is a share from 0 to 1, not {share}.")
+    if zoom:
+        batch = enlarge_windows(batch, generator, zoom)
     if crop or flip:
         batch = crop_and_flip(batch, generator, crop, flip)
     if colour:
@@ -42,6 +48,18 @@ def jitter(
     if occlusion:
         batch = occlude(batch, generator, occlusion)
     return batch if torch.is_tensor(images) else batch.numpy()
+
+
+def enlarge_windows(images: torch.Tensor, generator: torch.Generator, zoom: float) -> torch.Tensor:
+    """Enlarge a random window of each image to the image's size; its sides are 1 - `zoom` to 1 times the image's."""
+    shares = 1 - zoom * torch.rand((len(images), 2), generator=generator)  # of width and height
+    centres = (2 * torch.rand((len(images), 2), generator=generator) - 1) * (1 - shares)
+    grid = nn.functional.affine_grid(
+        torch.cat([torch.diag_embed(shares), centres[:, :, None]], 2), (len(images), 3, *images.shape[1:3]), False
+    )
+    pixels = images.permute(0, 3, 1, 2).float()
+    enlarged = nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    return enlarged.round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def crop_and_flip(images: torch.Tensor, generator: torch.Generator, crop: float, flip: float) -> torch.Tensor:
