@@ -61,7 +61,7 @@ class Chapter:
         Returns Markdown: their table and rules, then what was `measured` elsewhere and ships with the project.
         """
         name = self.dataset.name
-        own = [result for result in results if name == "scenes" or not result.data.startswith("scenes")]
+        own = [result for result in results if name == "scenes" or result.data.startswith(name)]
         write_atomically(self.claims_path, lambda path: path.write_text(claims.to_json(own)))
         parts = [claims.claims_table(results), claims.rules_in_words([*results, *measure.claims_of(self.name)])]
         if photographs := on_photographs(self.name):
