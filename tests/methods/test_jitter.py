@@ -96,3 +96,5 @@ def test_errors_name_the_thing_and_the_cure():
         jitter(IMAGES[0], generator())
     with pytest.raises(ValueError, match=r"crop is a share from 0 to 1, not 4"):
         jitter(IMAGES, generator(), crop=4)
+    with pytest.raises(ValueError, match=r"zoom is a share from 0 to 1, not -0.5"):
+        jitter(IMAGES, generator(), zoom=-0.5)
